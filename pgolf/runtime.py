@@ -1,0 +1,161 @@
+"""Where a stage runs and whom it tells: device, ranks, threads, `report`. Never part of an identity."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from pgolf.rules import Gang
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+def silent(step: int, metrics: Mapping[str, float]) -> None:
+    """The default report: nobody is listening."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One rank's view of the machine.
+
+    `report(step, metrics)` carries live curves out; it may raise `InfeasibleTrial` to stop the trial
+    at a gate. It is called on rank 0 only.
+    """
+
+    device: str = "cpu"
+    rank: int = 0
+    world_size: int = 1
+    threads: int = 1
+    report: Report = field(default=silent, compare=False)
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    @staticmethod
+    def local(gang: Gang, report: Report = silent) -> "Runtime":
+        """This process as its launcher describes it: torchrun's variables, or one rank alone."""
+        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        return Runtime(gang.device, rank, world, gang.threads, report)
+
+    @contextmanager
+    def joined(self, init_method: str = "env://") -> Iterator["Runtime"]:
+        """Set the thread count and join the other ranks' process group for the block's duration."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        if self.device == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        try:
+            if self.world_size > 1:
+                backend = "nccl" if self.device == "cuda" else "gloo"
+                dist.init_process_group(
+                    backend, init_method=init_method, rank=self.rank, world_size=self.world_size
+                )
+            yield self
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            torch.set_num_threads(before)
+
+    def agree(self, value: object) -> object:
+        """Rank 0's value, on every rank."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu") if self.device == "cpu" else None)
+        return box[0]
+
+
+class Clock:
+    """Wall seconds between `start` and `stop`, added up: a named clock of a stage."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def __enter__(self) -> "Clock":
+        self._since = time.perf_counter()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds = self.read()
+        self._since = None
+
+    def read(self) -> float:
+        """Seconds so far, running or not."""
+        running = time.perf_counter() - self._since if self._since is not None else 0.0
+        return self.seconds + running
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Most memory this process has held so far: on the device for CUDA, else resident."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+PACKAGES = ("torch", "numpy", "sentencepiece", "brotli", "constriction", "pydantic", "ray", "optuna", "mlflow")
+
+
+def provenance(runtime: Runtime) -> dict[str, object]:
+    """What produced a result: commit, dirty flag, package versions, hardware, command."""
+    return {
+        **_source(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "python": platform.python_version(),
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": os.cpu_count() or 0,
+            "device": runtime.device,
+            "gpu": torch.cuda.get_device_name() if runtime.device == "cuda" else "",
+        },
+        "ranks": runtime.world_size,
+        "threads": runtime.threads,
+        "command": " ".join(sys.argv),
+    }
+
+
+def _source() -> dict[str, object]:
+    """The commit of this checkout; a job's uploaded working tree has none and carries it in a variable."""
+    if carried := os.environ.get("PGOLF_SOURCE"):
+        return dict(json.loads(carried))
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,216 @@
+"""A config section is a frozen value: parsed once at the edge, passed to the function that needs it.
+
+Unknown keys are errors that name the nearest valid one, `but` re-validates, and `canonical` turns a
+section into the text that is hashed. What cannot be written as plain JSON is refused rather than
+stringified: a permissive `str(x)` would silently fork identities from one run to the next.
+"""
+
+import difflib
+import hashlib
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a value was refused, in at most three lines: the rule, the value, the way out."""
+
+    rule: str
+    given: object = None
+    remedy: str | None = None
+
+    def lines(self) -> list[str]:
+        out = [_one_line(self.rule, 300)]
+        if self.given is not None:
+            given = self.given if isinstance(self.given, str) else repr(self.given)
+            out.append(f"  given: {_one_line(given, 200)}")
+        if self.remedy is not None:
+            out.append(f"  way out: {_one_line(self.remedy, 400)}")
+        return out
+
+
+class RuleBroken(ValueError):
+    """Raised by a section's validator; survives pydantic with its three parts intact."""
+
+    def __init__(self, rule: str, given: object = None, remedy: str | None = None) -> None:
+        self.refusal = Refusal(rule, given, remedy)
+        super().__init__(rule)
+
+
+class Section(BaseModel):
+    """Base of every config section: frozen, closed, comparable, hashable as canonical JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated again (pydantic's model_copy does not)."""
+        return type(self).model_validate({**dict(self), **changes})
+
+    def plain(self) -> dict[str, Any]:
+        """Plain JSON values. Off leaves no trace: fields that are None are left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def canonical(value: Any) -> str:
+    """The one text of a JSON value: sorted keys, no spaces. Raises on what JSON cannot say exactly.
+
+    Raises:
+        TypeError: for anything that is not dict, list, str, int, bool, None or a finite float.
+    """
+    _refuse_unhashable(value, "value")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value's canonical text."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def _refuse_unhashable(value: Any, at: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{at}: keys of an identity are strings, not {key!r}")
+            _refuse_unhashable(item, f"{at}.{key}")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _refuse_unhashable(item, f"{at}[{i}]")
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise TypeError(f"{at}: {value} has no identity")
+    elif value is not None and type(value) not in (str, int, bool):
+        raise TypeError(f"{at}: cannot hash a {type(value).__name__}; give its plain value")
+
+
+# ---------------------------------------------------------------------------------------- parsing
+
+
+def parse(cls: type[Section], data: Any) -> Refusal | Section:
+    """Validate `data`; a refusal (its first error, explained) instead of pydantic's page of text."""
+    if not isinstance(data, Mapping):
+        return Refusal(f"a config is a mapping of {cls.__name__}'s settings", data, "write `key: value` lines")
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        return _explain(cls, error)
+
+
+def assign(data: dict[str, Any], assignment: str) -> dict[str, Any]:
+    """Apply one `path.to.key=value` (value in YAML) to nested mappings; returns a new mapping.
+
+    Raises:
+        RuleBroken: if there is no '=', or a step of the path is not a mapping.
+    """
+    path, eq, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not eq or not all(keys):
+        raise RuleBroken("--set takes path=value", assignment, "for example --set model.layers=4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RuleBroken("the value of --set is YAML", assignment, "quote it: --set 'name=\"a: b\"'") from None
+    return _assigned(data, keys, value, path.strip())
+
+
+def _assigned(data: Any, keys: list[str], value: Any, path: str) -> dict[str, Any]:
+    if data is None:
+        data = {}
+    if not isinstance(data, Mapping):
+        raise RuleBroken(f"--set {path}: '{keys[0]}' lies under a plain value", data, "shorten the path")
+    new = dict(data)
+    new[keys[0]] = value if len(keys) == 1 else _assigned(data.get(keys[0]), keys[1:], value, path)
+    return new
+
+
+def _explain(cls: type[Section], error: ValidationError) -> Refusal:
+    errors = error.errors(include_url=False)
+    # an unknown key explains the "missing" errors beside it, so it goes first
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    loc, given = first["loc"], first["input"]
+    where = ".".join(str(part) for part in _visible(cls, loc)) or cls.__name__
+    if first["type"] == "extra_forbidden":
+        known = sorted(_fields_at(cls, loc[:-1]))
+        name = str(loc[-1])
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        remedy = (f"did you mean '{close[0]}'? " if close else "") + "known: " + ", ".join(known)
+        return Refusal(f"{where} is not a setting", f"{name}={given!r}", remedy)
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, RuleBroken):
+        return Refusal(f"{where}: {cause.refusal.rule}", cause.refusal.given, cause.refusal.remedy)
+    rule = first["msg"][:1].lower() + first["msg"][1:]
+    if first["type"] == "union_tag_invalid":
+        remedy = f"kinds: {first['ctx']['expected_tags']}"
+        return Refusal(f"{where}: no such kind", repr(first["ctx"]["tag"]), remedy)
+    if first["type"] == "union_tag_not_found":
+        return Refusal(f"{where}: say which kind", given, "add `kind: ...`")
+    if first["type"] == "missing":
+        return Refusal(f"{where} must be given", None, f"add --set {where}=... or the line to the file")
+    return Refusal(f"{where}: {rule}", given, _remedy(cls, loc))
+
+
+def _remedy(cls: type[Section], loc: tuple[Any, ...]) -> str:
+    field = _field_at(cls, loc)
+    if field is None:
+        return "see the recipe's own value with `pgolf recipes --json`"
+    default = "" if field.is_required() else f"; the default is {_brief(field.get_default(call_default_factory=True))}"
+    kind = getattr(field.annotation, "__name__", str(field.annotation))
+    limits = ", ".join(str(m) for m in field.metadata)
+    return f"a value of type {kind}" + (f" with {limits}" if limits else "") + default
+
+
+def _brief(value: Any) -> str:
+    return repr(value.plain() if isinstance(value, Section) else value)
+
+
+def _arms(annotation: Any) -> list[Any]:
+    """The section classes an annotation admits."""
+    if get_origin(annotation) is Annotated:
+        return _arms(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [arm for part in get_args(annotation) for arm in _arms(part)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, Section) else []
+
+
+def _walk(cls: type[Section], loc: tuple[Any, ...]) -> list[tuple[type[Section] | None, Any]]:
+    """Per step of a pydantic location: (the class that the step lands in, the step or None for a tag)."""
+    steps: list[tuple[type[Section] | None, Any]] = []
+    here: type[Section] | None = cls
+    choices: list[Any] = []
+    for part in loc:
+        tagged = [c for c in choices if len(choices) > 1 and part == c.model_fields["kind"].default]
+        if tagged:
+            here, choices = tagged[0], []
+            steps.append((here, None))
+            continue
+        field = here.model_fields.get(str(part)) if here is not None else None
+        choices = _arms(field.annotation) if field is not None else []
+        here = choices[0] if choices else None
+        steps.append((here, part))
+    return steps
+
+
+def _visible(cls: type[Section], loc: tuple[Any, ...]) -> list[Any]:
+    return [part for _, part in _walk(cls, loc) if part is not None]
+
+
+def _fields_at(cls: type[Section], loc: tuple[Any, ...]) -> list[str]:
+    steps = _walk(cls, loc)
+    here = steps[-1][0] if steps else cls
+    return list(here.model_fields) if here is not None else []
+
+
+def _field_at(cls: type[Section], loc: tuple[Any, ...]) -> Any:
+    steps = _walk(cls, loc[:-1])
+    here = steps[-1][0] if steps else cls
+    return here.model_fields.get(str(loc[-1])) if here is not None and loc else None
+
+
+def _one_line(text: str, limit: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
