@@ -1,0 +1,1 @@
+"""Corpora, tokenizers, shards, loaders, and the byte counts that every score is divided by."""

@@ -1,0 +1,171 @@
+"""Where the tokens come from: the embedded corpus, or shards that are already on disk.
+
+Both end in one directory that everything downstream reads: `tokenizer.model`, and per split token
+shards with a byte sidecar beside each scored one.
+"""
+
+import glob
+from abc import abstractmethod
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from pgolf.data.corpus import fingerprint, read_documents, stdlib_documents, write_documents
+from pgolf.data.tokenizer import SpBpe, Tokenizer
+from pgolf.errors import DataError
+from pgolf.formats.shards import BOS, SPLITS, read_shard, shard_name, sidecar_name, write_shard
+from pgolf.runtime import Runtime
+from pgolf.section import Section
+from pgolf.stage import Artifact, Metrics, Stage, Store, digest_of, link_or_copy, sha256_of
+
+TOKENIZER = "tokenizer.model"
+
+
+class Source(Section):
+    """What a data source must be able to do."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is written. Raises DataError."""
+
+    @abstractmethod
+    def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
+        """The stages' artifacts by stage name, in order; the last is the token directory."""
+
+
+class SplitFractions(Section):
+    """What is identity of the corpus stage beside the documents themselves."""
+
+    select_fraction: float = Field(0.02, gt=0, lt=0.5)
+    validation_fraction: float = Field(0.02, gt=0, lt=0.5)
+
+
+class PythonStdlib(Source):
+    """The embedded corpus (pgolf.data.corpus) under a tokenizer trained on its training documents."""
+
+    kind: Literal["python_stdlib"] = "python_stdlib"
+    tokenizer: SpBpe = SpBpe()
+    split: SplitFractions = SplitFractions()
+
+    def check(self) -> None:
+        stdlib_documents()
+
+    def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
+        documents = stdlib_documents()
+        given = Artifact(Path(), fingerprint(documents))
+        corpus = CORPUS(store, given, runtime=runtime, split=self.split)
+        tokens = TOKENIZE(store, corpus, runtime=runtime, tokenizer=self.tokenizer)
+        return [("corpus", corpus), ("tokenize", tokens)]
+
+
+class SelectTail(Section):
+    """What is identity of the import stage beside the files themselves."""
+
+    select_tokens: int = Field(1_048_576, ge=2)  # documents at the end of the last training shard
+
+
+class Shards(Source):
+    """Shards on disk in the challenge's format, with the SentencePiece model they were written with.
+
+    The select split is cut from the end of the last training shard, at a document start, and is not
+    trained on. Paths are where the files lie, not what they are: identity is their content.
+    """
+
+    kind: Literal["shards"] = "shards"
+    train: str  # path or glob
+    validation: str  # path or glob
+    tokenizer: str  # path of the .model file
+    select: SelectTail = SelectTail()
+
+    def check(self) -> None:
+        tokenizer = Tokenizer.load(Path(self.tokenizer))
+        files = {"train": self._files("train"), "validation": self._files("validation")}
+        for shards in files.values():
+            for shard in shards:
+                tokenizer.fits(read_shard(shard), shard.name)
+        seen = {sha256_of(f): f for f in files["train"]}
+        for shard in files["validation"]:
+            if (twin := seen.get(sha256_of(shard))) is not None:
+                raise DataError("no validation shard is among the training shards", f"{shard} = {twin}",
+                                "give disjoint shards")  # fmt: skip
+        _select_start(read_shard(files["train"][-1]), self.select, files["train"][-1])
+
+    def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
+        files = [Path(self.tokenizer), *self._files("train"), *self._files("validation")]
+        splits = ["", *["train"] * len(self._files("train")), *["validation"] * len(self._files("validation"))]
+        inputs = [
+            Artifact(f, digest_of([split, sha256_of(f)])) for f, split in zip(files, splits, strict=True)
+        ]
+        stage = Stage("shards", 1, _import_shards(splits))
+        return [("shards", stage(store, *inputs, runtime=runtime, select=self.select))]
+
+    def _files(self, split: Literal["train", "validation"]) -> list[Path]:
+        pattern = getattr(self, split)
+        found = [Path(f) for f in sorted(glob.glob(pattern)) if "_bytes_" not in Path(f).name]
+        if not found:
+            raise DataError(f"data.{split} names shards that exist", pattern, "check the path or the glob")
+        return found
+
+
+DataSource = Annotated[PythonStdlib | Shards, Field(discriminator="kind")]
+
+
+def _make_corpus(given: Path, *, out: Path, runtime: Runtime, split: SplitFractions) -> Metrics:
+    return write_documents(stdlib_documents(), out, split.select_fraction, split.validation_fraction)
+
+
+def _tokenize(corpus: Path, *, out: Path, runtime: Runtime, tokenizer: SpBpe) -> Metrics:
+    model = tokenizer.train(read_documents(corpus, "train"))
+    (out / TOKENIZER).write_bytes(model.model)
+    metrics: Metrics = {"vocab_size": model.vocab_size, "tokenizer_bytes": len(model.model)}
+    for split in SPLITS:
+        tokens = np.array([t for d in read_documents(corpus, split) for t in [BOS, *model.encode(d)]], np.uint16)
+        metrics |= _write_split(model, out, split, tokens)
+    return metrics
+
+
+def _import_shards(splits: list[str]):  # type: ignore[no-untyped-def]
+    """A stage body that links given shards into the store and makes what they lack."""
+
+    def run(model_file: Path, *shards: Path, out: Path, runtime: Runtime, select: SelectTail) -> Metrics:
+        model = Tokenizer.load(model_file)
+        link_or_copy(model_file, out / TOKENIZER)
+        of = {split: [s for s, name in zip(shards, splits[1:], strict=True) if name == split] for split in SPLITS}
+        train, validation = of["train"], of["validation"]
+        for i, shard in enumerate(train[:-1]):
+            link_or_copy(shard, out / shard_name("train", i))
+        last = read_shard(train[-1])
+        cut = _select_start(last, select, train[-1])
+        write_shard(out / shard_name("train", len(train) - 1), last[:cut])
+        metrics: Metrics = {"vocab_size": model.vocab_size, "tokenizer_bytes": len(model.model)}
+        metrics |= _write_split(model, out, "select", np.asarray(last[cut:]))
+        for i, shard in enumerate(validation):
+            link_or_copy(shard, out / shard_name("validation", i))
+            write_shard(out / sidecar_name("validation", i), model.byte_counts(np.asarray(read_shard(shard))))
+        return metrics
+
+    return run
+
+
+def _select_start(tokens: np.ndarray, select: SelectTail, shard: Path) -> int:
+    """Where the select documents begin: the first BOS within the last `select_tokens` tokens."""
+    tail = max(len(tokens) - select.select_tokens, 1)
+    starts = np.flatnonzero(np.asarray(tokens[tail:]) == BOS)
+    if len(starts) == 0:
+        raise DataError("a document begins in the part of the last training shard set aside for select",
+                        f"{shard}: none in its last {select.select_tokens} tokens",
+                        "raise data.select.select_tokens or give a larger shard")  # fmt: skip
+    return tail + int(starts[0])
+
+
+def _write_split(model: Tokenizer, out: Path, split: str, tokens: np.ndarray) -> Metrics:
+    counts = model.byte_counts(tokens)
+    write_shard(out / shard_name(split), tokens)
+    write_shard(out / sidecar_name(split), counts)
+    return {f"{split}_tokens": len(tokens), f"{split}_bytes": int(counts.sum(dtype=np.int64))}
+
+
+CORPUS = Stage("corpus", 1, _make_corpus)
+TOKENIZE = Stage("tokenize", 1, _tokenize)

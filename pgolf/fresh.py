@@ -1,0 +1,61 @@
+"""Fresh processes for what must be proved from files alone: start one, and seal it to its own files.
+
+The seal is not a jail against hostile native code; it is a tripwire that turns an honest mistake (a
+path to training data, a download) into an error instead of a score.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from pgolf.errors import PgolfError
+
+KEPT = ("PATH", "HOME", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV", "TMPDIR")
+
+
+class WorkerFailed(PgolfError):
+    """A fresh process ended with an error; its last lines are the message."""
+
+
+def run_fresh(module: str, arguments: list[str], threads: int) -> float:
+    """Run `python -m module` in an empty directory; returns its wall seconds, interpreter included.
+
+    Raises:
+        WorkerFailed: if it exits with anything but 0.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    env = {k: v for k, v in os.environ.items() if k in KEPT}
+    env |= {"PYTHONPATH": root, "OMP_NUM_THREADS": str(threads)}
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as elsewhere:
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, env=env, cwd=elsewhere, capture_output=True, text=True)
+    if done.returncode:
+        raise WorkerFailed(f"{module} exited with {done.returncode}:\n{done.stderr[-2000:]}")
+    return time.perf_counter() - began
+
+
+def seal(directories: Iterable[Path], allowed: Iterable[Path]) -> None:
+    """From now on refuse files below `directories` that are not `allowed`, and every connection.
+
+    An allowed directory allows what is below it. Cannot be undone in this process.
+    """
+    sealed = [str(d.resolve()) for d in directories]
+    given = [str(p.resolve()) for p in allowed]
+
+    def below(path: str, roots: list[str]) -> bool:
+        return any(path == root or path.startswith(root + "/") for root in roots)
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event == "open" and isinstance(args[0], str | bytes):
+            path = os.path.realpath(os.fsdecode(args[0]))
+            if below(path, sealed) and not below(path, given):
+                raise PermissionError(f"a sealed process may not open {path}: it was given other files")
+        elif event == "socket.connect":
+            raise PermissionError(f"a sealed process may not connect to {args[1]}")
+
+    sys.addaudithook(hook)

@@ -1,0 +1,19 @@
+"""Logit softcap: z <- cap * tanh(z / cap). 30 in every float record; flat around it."""
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from pgolf.section import Section
+
+
+class Softcap(Section):
+    cap: float = Field(30.0, gt=0)
+
+    def __call__(self, z: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
+        return softcap(z, self.cap)
+
+
+def softcap(z: Float[Tensor, "*b v"], cap: float) -> Float[Tensor, "*b v"]:
+    return cap * torch.tanh(z / cap)

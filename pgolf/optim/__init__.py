@@ -1,0 +1,1 @@
+"""Optimizers, schedules and averaging: one idea per file, assembled by role in optimizer.py."""

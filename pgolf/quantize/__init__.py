@@ -1,0 +1,1 @@
+"""From float weights to integer codes: grids, solvers, and the statistics that guide them."""

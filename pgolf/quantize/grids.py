@@ -1,0 +1,16 @@
+"""Which grid a role gets. Everything that quantizes matrices holds one."""
+
+from pgolf.model.roles import Role
+from pgolf.quantize.sd_clip import SdClip
+from pgolf.section import Section
+
+
+class RoleGrids(Section):
+    """A grid per matrix role; the late record stacks spend most on the embedding (PR 1394, 1586)."""
+
+    embedding: SdClip = SdClip(bits=8, clip_sigmas=20.0)
+    attention: SdClip = SdClip()
+    mlp: SdClip = SdClip()
+
+    def of(self, role: Role) -> SdClip:
+        return {Role.EMBEDDING: self.embedding, Role.ATTENTION: self.attention, Role.MLP: self.mlp}[role]

@@ -1,0 +1,137 @@
+"""The training loop: one clock, one forward, one optimizer; the same loss on any number of ranks.
+
+Gradients are averaged over ranks as one flat buffer and every rank then makes the same update. Rank 0's
+clock is the only clock. Measuring `val_bpb` on the way (for live curves and the kill gate) stops the
+clock, as the competition's own loop does. A loss that is not finite ends the trial as `diverged`.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from pgolf.data.loader import Batch, Windows
+from pgolf.errors import Infeasible, InfeasibleTrial
+from pgolf.formats.checkpoint import on_device, write_checkpoint
+from pgolf.model.gpt import Gpt, GptConfig
+from pgolf.optim.optimizer import Optim, Optimizer
+from pgolf.runtime import Clock, Runtime, peak_memory_bytes
+from pgolf.section import RuleBroken, Section
+from pgolf.stage import Metrics
+from pgolf.train.budget import Budget, Steps
+
+Probe = Callable[[Gpt], float]  # bits per byte of a fixed sample, for live curves and gates
+REPORT_SECONDS = 1.0
+
+
+class Train(Section):
+    """The budget and the shape of a batch."""
+
+    budget: Budget = Steps(steps=1000)
+    batch_tokens: int = Field(524_288, ge=1)  # per optimizer step, all ranks together
+    context: int = Field(1024, ge=2)  # tokens a row
+    rows_at_once: int = Field(64, ge=1)  # rows per forward and rank; more are accumulated
+    probes: int = Field(4, ge=0)  # times val_bpb is measured during the run
+
+    @model_validator(mode="after")
+    def _rows(self) -> "Train":
+        if self.batch_tokens % self.context:
+            below = max(self.batch_tokens // self.context, 1) * self.context
+            raise RuleBroken(
+                "batch_tokens is a multiple of context",
+                f"batch_tokens={self.batch_tokens}, context={self.context}",
+                f"batch_tokens={below}",
+            )
+        return self
+
+    @property
+    def rows(self) -> int:
+        return self.batch_tokens // self.context
+
+
+def loss_nats(model: Gpt, batch: Batch) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the batch, in nats per token."""
+    return F.cross_entropy(model(batch.tokens, batch.starts).flatten(0, 1), batch.targets.flatten())
+
+
+def train(
+    tokens: Path, *, out: Path, runtime: Runtime, seed: int, model: GptConfig, optim: Optim, train: Train,
+    vocab_size: int, probe: Probe,
+) -> Metrics:  # fmt: skip
+    """Train and write a checkpoint (rank 0).
+
+    Raises:
+        InfeasibleTrial: the loss is not finite, or `report` stopped the trial at a gate.
+    """
+    network = on_device(model.build(vocab_size).reset(seed), runtime.device)
+    optimizer = Optimizer(optim, network)
+    batches = iter(
+        Windows(tokens, train.context, train.rows, seed, runtime.rank, runtime.world_size)
+    )
+    probes = [(i + 1) / (train.probes + 1) for i in range(train.probes)]
+    clock, step, progress, reported = Clock(), 0, 0.0, -math.inf
+    loss = math.nan
+    while progress < 1.0:
+        with clock:
+            loss = _accumulate(network, next(batches), train.rows_at_once, runtime)
+            _finite(loss, vocab_size)
+            # in wall-clock mode this step's own length is not known yet; the last one's serves
+            ahead = float(runtime.agree(train.budget.progress(step + 1, clock.read())))  # type: ignore[arg-type]
+            optimizer.step(progress, max(ahead - progress, 1e-9))
+            step, progress = step + 1, ahead
+        due = bool(probes) and progress >= probes[0] and progress < 1.0
+        if due:
+            probes.pop(0)
+        if runtime.leads and (due or time.monotonic() - reported > REPORT_SECONDS or progress >= 1.0):
+            reported = time.monotonic()
+            metrics = {"train_loss": loss, "train_seconds": clock.seconds, "progress": progress}
+            runtime.report(step, metrics | ({"val_bpb": probe(network)} if due else {}))
+        if due and runtime.world_size > 1:
+            dist.barrier()
+    with clock:
+        optimizer.finish()
+    if runtime.leads:
+        write_checkpoint(out, model, network)
+    return {
+        "train_seconds": clock.seconds,
+        "steps": step,
+        "train_tokens": step * train.batch_tokens,
+        "tokens_per_second": step * train.batch_tokens / clock.seconds,
+        "params": network.params,
+        "final_train_loss": loss,
+        "peak_memory_bytes": peak_memory_bytes(runtime.device),
+    }
+
+
+def _accumulate(network: Gpt, batch: Batch, rows_at_once: int, runtime: Runtime) -> float:
+    """Gradients of the global batch's mean loss, on every rank; returns that loss."""
+    rows = len(batch.tokens)
+    total = torch.zeros((), dtype=torch.float64)
+    for at in range(0, rows, rows_at_once):
+        part = Batch(*(t[at : at + rows_at_once] for t in (batch.tokens, batch.starts, batch.targets)))
+        part = part.to(runtime.device)
+        loss = loss_nats(network, part) * (len(part.tokens) / rows)
+        loss.backward()
+        total += loss.detach().double().cpu()
+    if runtime.world_size > 1:
+        grads = [p.grad for p in network.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads] + [total.to(grads[0]).view(1)])
+        dist.all_reduce(flat)
+        flat /= runtime.world_size
+        for g, mean in zip(grads, flat[:-1].split([g.numel() for g in grads]), strict=True):
+            g.copy_(mean.view_as(g))
+        return float(flat[-1])
+    return float(total)
+
+
+def _finite(loss: float, vocab_size: int) -> None:
+    """The limit on record is the loss of a model that knows nothing."""
+    if not math.isfinite(loss):
+        raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=math.log(vocab_size)))

@@ -1,0 +1,1 @@
+"""What outlives a trial: the MLflow record, the leaderboard, significance, reproduction."""

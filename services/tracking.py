@@ -1,0 +1,243 @@
+"""The record of a search: each event goes to a local outbox first, and from there to MLflow when it can.
+
+A recorder's calls write one line to a file and return; one background thread delivers the lines to
+MLflow in order. So an MLflow outage neither blocks nor kills a search: it is said once, delivery is
+tried again with growing pauses, and what is not delivered when the process ends is delivered the next
+time the round is opened. A thread, and not a bounded drain inside each call, because MLflow's HTTP
+client may hold its caller for a minute, and that minute belongs to the trials.
+
+What MLflow *refuses* (an invalid name, a deleted run) would be refused for ever: it is said, with the
+event, and passed over, so that it does not keep back what follows; the line stays in the outbox.
+
+One outbox per round and store. Single trials (`pgolf run`, round "single") may run side by side, so
+each takes the first free file; two searches of one round in one store are a mistake, and refused.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow.exceptions import MlflowException
+
+from pgolf.errors import StoreError
+from pgolf.formats.result import Result
+from pgolf.rules import Rules
+from services.mlflow_client import address, artifact_root, client_for
+from services.mlflow_writer import MlflowWriter
+from services.outbox import Event, Outbox
+
+if TYPE_CHECKING:
+    from pgolf.run import RunConfig
+
+log = logging.getLogger(__name__)
+
+SINGLE = "single"  # the round of trials that belong to no search
+REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST",
+            "RESOURCE_ALREADY_EXISTS", "MALFORMED_REQUEST"}  # fmt: skip
+GATHER_SECONDS = 2.0  # progress reports are gathered this long into one request
+LONGEST_PAUSE_SECONDS = 60.0  # between two attempts during an outage
+FINISH_SECONDS = 120.0  # most that `finish` waits for a working MLflow
+
+
+class Recorder:
+    """Records one search, or single trials. Open with `Recorder.open`, end with `finish` (or `close`)."""
+
+    def __init__(self, boxes: list[Outbox], search: str, writer_for: "WriterFactory") -> None:
+        self._boxes, self._search, self._writer_for = boxes, search, writer_for
+        self._writer: MlflowWriter | None = None
+        self._wake = threading.Condition()
+        self._urgent = self._closing = False
+        self._outage = ""  # the last failure; empty while MLflow answers
+        self._thread = threading.Thread(target=self._deliver_until_closed, name="mlflow-record", daemon=True)
+
+    @staticmethod
+    def open(
+        round_name: str, store_dir: Path, tracking_uri: str | None, rules: Rules, resume: bool = False
+    ) -> "Recorder":
+        """Begin a search's record, or go on with the round's last one (`resume`).
+
+        Raises:
+            StoreError: if another process is recording a search of this round in this store.
+        """
+        boxes = _claimed(Path(store_dir) / "outbox", round_name)
+        past = [event["search"] for event in boxes[0].events() if event["event"] == "opened"]
+        search = past[-1] if resume and past else uuid.uuid4().hex
+        recorder = Recorder(boxes, search, WriterFactory(round_name, Path(store_dir), tracking_uri, rules))
+        recorder._record("opened", rules=rules.plain())
+        recorder._thread.start()
+        return recorder
+
+    # ------------------------------------------------------------------------------------- record
+
+    @property
+    def next_number(self) -> int:
+        """One more than any trial number recorded here so far: for trials that no study numbers."""
+        return 1 + max((e["number"] for e in self._boxes[0].events() if "number" in e), default=-1)
+
+    def trial_started(self, number: int, config: "RunConfig", params: Mapping[str, Any]) -> None:
+        """A trial was handed out: its whole config, and the parameters the sampler chose."""
+        self._record("trial_started", number=number, name=config.label, config=config.plain(),
+                     config_digest=config.digest, seed=config.seed, params=dict(params))  # fmt: skip
+
+    def trial_progress(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
+        """One report of a running trial, with the keys of `Runtime.report`."""
+        self._record("trial_progress", urgent=False, number=number, step=step, metrics=dict(metrics))
+
+    def trial_finished(
+        self, number: int, result: Result, attachments: Mapping[str, Path] | None = None
+    ) -> None:
+        """A trial's result; again with `validation_bpb` once it was validated.
+
+        `attachments` are kept under their names (`certificate.json`, `ledger.json`, ...).
+        """
+        paths = {name: str(Path(path).absolute()) for name, path in (attachments or {}).items()}
+        self._record("trial_finished", number=number, result=result.plain(), attachments=paths)
+
+    def trial_lost(self, number: int, reason: str) -> None:
+        """A trial ended without a result."""
+        self._record("trial_lost", number=number, reason=reason)
+
+    def finish(self, timeout_seconds: float = FINISH_SECONDS) -> None:
+        """The search is over: draw its board and close its parent run; then `close`."""
+        self._record("finished")
+        self.close(timeout_seconds)
+
+    def close(self, timeout_seconds: float = FINISH_SECONDS) -> None:
+        """Stop recording. Waits for a working MLflow; what is undelivered then waits in the outbox."""
+        if self._closing:
+            return
+        self.flush(timeout_seconds)
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        self._thread.join(min(timeout_seconds, 5.0))
+        waiting = [box for box in self._boxes if not box.empty]
+        if waiting:
+            log.warning("MLflow has not got everything: the rest waits in %s and is written the next time "
+                        "this round is opened (%s)", waiting[0].path, self._outage or "out of time")  # fmt: skip
+        if not self._thread.is_alive():  # else it still may move the mark: the lock ends with the process
+            for box in self._boxes:
+                box.close()
+
+    def flush(self, timeout_seconds: float = FINISH_SECONDS) -> bool:
+        """Wait until MLflow has everything; False once it fails to answer or time runs out."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._wake:
+            self._urgent, self._outage = True, ""
+            self._wake.notify_all()
+            while not self._outage and not all(box.empty for box in self._boxes):
+                if not self._wake.wait(min(0.1, deadline - time.monotonic())) and time.monotonic() >= deadline:
+                    return False
+            return not self._outage
+
+    def _record(self, name: str, urgent: bool = True, **fields: Any) -> None:
+        with self._wake:
+            event = {"event": name, "time_ms": time.time_ns() // 1_000_000, "search": self._search, **fields}
+            self._boxes[0].append(event)
+            if urgent:
+                self._urgent = True
+                self._wake.notify_all()
+
+    # ------------------------------------------------------------------------------------ deliver
+
+    def _deliver_until_closed(self) -> None:
+        pause = 0.0
+        warned = False
+        while not self._closing:
+            with self._wake:
+                if pause:
+                    self._wake.wait(pause)  # an outage: urgency does not shorten it, closing and flushing do
+                elif not self._urgent:
+                    self._wake.wait(GATHER_SECONDS)
+                self._urgent = False
+            try:
+                for box in self._boxes:
+                    self._deliver(box)
+                pause, warned = 0.0, False
+            except Exception as error:
+                self._outage = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                if not warned:
+                    log.warning("MLflow does not take the record (%s); the search goes on, its record waits in %s",
+                                self._outage, self._boxes[0].path)  # fmt: skip
+                pause, warned = min(max(2 * pause, 1.0), LONGEST_PAUSE_SECONDS), True
+                self._writer = None  # whatever it believed about MLflow may no longer hold
+            with self._wake:
+                self._wake.notify_all()
+
+    def _deliver(self, box: Outbox) -> None:
+        last: Event | None = None
+        for mark, events in _gathered(list(box.pending())):
+            if self._closing:
+                return
+            try:
+                self._write(events)
+            except MlflowException as error:
+                if error.error_code not in REFUSALS:
+                    raise
+                log.warning("MLflow refused %s of trial %s and it was passed over: %s", events[0]["event"],
+                            events[0].get("number", "-"), str(error).splitlines()[0])  # fmt: skip
+            box.mark_delivered(mark)
+            last = events[-1] if events[0]["event"] in ("opened", "trial_finished") else last
+        if last is not None and self._writer is not None:
+            self._writer.rank(last)
+
+    def _write(self, events: list[Event]) -> None:
+        if self._writer is None:
+            self._writer = self._writer_for()
+        kind = events[0]["event"]
+        if kind == "trial_progress":
+            self._writer.trial_progress(events)
+        else:
+            getattr(self._writer, kind)(events[0])
+
+
+class WriterFactory:
+    """Makes the writer in the thread that uses it: creating MLflow's database takes seconds."""
+
+    def __init__(self, round_name: str, store_dir: Path, tracking_uri: str | None, rules: Rules) -> None:
+        self.round_name, self.store_dir, self.tracking_uri, self.rules = round_name, store_dir, tracking_uri, rules
+
+    def __call__(self) -> MlflowWriter:
+        root = artifact_root(self.store_dir, address(self.store_dir, self.tracking_uri))
+        return MlflowWriter(client_for(self.store_dir, self.tracking_uri), self.round_name, self.rules, root)
+
+
+def _gathered(pending: list[tuple[int, Event]]) -> Iterator[tuple[int, list[Event]]]:
+    """Events to be written together, with the mark after them: consecutive progress of one trial."""
+
+    def group(item: tuple[int, Event]) -> tuple[Any, ...]:
+        mark, event = item
+        return ("trial_progress", event["search"], event["number"]) if event["event"] == "trial_progress" else (mark,)
+
+    for _, items in groupby(pending, group):
+        together = list(items)
+        yield together[-1][0], [event for _, event in together]
+
+
+def _claimed(directory: Path, round_name: str) -> list[Outbox]:
+    """The outbox to write to, then any other of the round that was left undelivered by its writer."""
+    own: Outbox | None = None
+    leftovers: list[Outbox] = []
+    for index in range(1, 1000):
+        path = directory / (f"{round_name}.jsonl" if index == 1 else f"{round_name}-{index}.jsonl")
+        if own is not None and not path.exists():
+            return [own, *leftovers]
+        try:
+            box = Outbox(path)
+        except BlockingIOError:
+            if round_name != SINGLE:
+                raise StoreError("a round is searched by one process per store", f"{round_name}: {path} is in use",
+                                 "wait for it to end, or give another --store") from None  # fmt: skip
+            continue
+        if own is None:
+            own = box
+        elif box.empty:
+            box.close()
+        else:
+            leftovers.append(box)
+    raise StoreError("at most 999 trials record at the same time in one store", str(directory), "use another --store")
