@@ -106,6 +106,7 @@ def _run_trials(books: Books, store: Store, runner: TrialRunner) -> None:
         run_config=tune.RunConfig(
             name=name, storage_path=str(scratch.absolute()), verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # stages are the checkpoints
         ),
     ).fit()  # fmt: skip
     shutil.rmtree(scratch / name, ignore_errors=True)
@@ -166,6 +167,8 @@ def _pipeline() -> Any:
 
 
 def _recorder() -> Callable[..., Recorder]:
-    from services.tracking import Recorder as Tracking  # late: seconds of import that a refusal needs not wait for
+    from services.tracking import (
+        Recorder as Tracking,
+    )  # late: seconds of import that a refusal needs not wait for
 
     return Tracking.open

@@ -30,7 +30,9 @@ def score(books: Books, finalists: int, scorer: Scorer) -> dict[int, str]:
     errors: dict[int, str] = {}
     with ThreadPoolExecutor(books.budget.max_concurrent) as pool:
         while todo := _unscored(books, finalists, errors):
-            for number, verdict in zip(todo, pool.map(scorer, [books.finished[n] for n in todo]), strict=True):
+            for number, verdict in zip(
+                todo, pool.map(scorer, [books.finished[n] for n in todo]), strict=True
+            ):
                 if verdict.result is None:
                     errors[number] = verdict.why
                     books.say(FinalistFailed(number, verdict.why))

@@ -6,14 +6,16 @@ and our events have no business there. At most one result per second is made, wh
 
 import json
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 
-from cluster.gang import TRAINABLE_CPUS, Gang, Job, Said, Verdict, bundles
+from cluster.gang import TRAINABLE_CPUS, Gang, Job, Said, Verdict, bundles, last_lines
 from cluster.gates import GateLimit
 from pgolf.formats.result import Result
 from pgolf.rules import Rules
@@ -76,15 +78,15 @@ class GangTrainable(tune.Trainable):
         self._begin(config[ASSIGNMENT])
 
     def step(self) -> dict[str, Any]:
-        said, verdict = self.gang.poll(BATCH_SECONDS)
-        now = time.monotonic()
-        if said:
-            self._heard = now
-        if verdict is None and now - self._heard > self.silence_limit_seconds:
+        """What the gang said within a second. Our own faults become verdicts too: Tune would hide their text."""
+        try:
+            said, verdict = self._listen()
+            text = Batch(said, verdict, time.monotonic() - self._began).text()
+        except Exception as fault:
             self.gang.close()
-            verdict = Verdict("death", why=f"no word from the gang for {self.silence_limit_seconds:.0f} s")
-        batch = Batch(said, verdict, now - self._began)
-        return {SAID: batch.text(), "done": verdict is not None}
+            verdict = Verdict("death" if isinstance(fault, RayActorError) else "error", why=_last_words())
+            text = Batch([], verdict, time.monotonic() - self._began).text()
+        return {SAID: text, "done": verdict is not None}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial. A gang that ended badly was closed then, and is started anew here."""
@@ -96,7 +98,25 @@ class GangTrainable(tune.Trainable):
 
     def _begin(self, assignment: Assignment) -> None:
         self._began = self._heard = time.monotonic()
-        self.gang.start(trial_job(self.runner, assignment.config, self.store), assignment.gate)
+        self._next: Assignment | None = assignment
+
+    def _listen(self) -> tuple[list[Said], Verdict | None]:
+        if (
+            self._next is not None
+        ):  # here rather than in setup, so that a gang that cannot start has a verdict
+            self.gang.start(trial_job(self.runner, self._next.config, self.store), self._next.gate)
+            self._next = None
+        said, verdict = self.gang.poll(BATCH_SECONDS)
+        now = time.monotonic()
+        self._heard = now if said else self._heard
+        if verdict is None and now - self._heard > self.silence_limit_seconds:
+            self.gang.close()
+            verdict = Verdict("death", why=f"no word from the gang for {self.silence_limit_seconds:.0f} s")
+        return said, verdict
+
+
+def _last_words() -> str:
+    return last_lines(traceback.format_exc())
 
 
 def trial_job(runner: TrialRunner, config: "RunConfig", store: Store) -> Job:

@@ -176,7 +176,9 @@ class Study:
         for key, value in terms.items():
             if begun[key] != value:
                 rule, remedy = f"a study keeps the {key} it was begun with", "resume with the same"
-                raise StoreError(rule, f"{value}, begun with {begun[key]}", f"{remedy}, or take another --store")
+                raise StoreError(
+                    rule, f"{value}, begun with {begun[key]}", f"{remedy}, or take another --store"
+                )
 
     def _adopt_orphans(self) -> list[int]:
         again = []

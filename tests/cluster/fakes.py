@@ -62,7 +62,9 @@ def traced(store: Store) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def result_of(config: FakeConfig, bpb: float | None, broken: list[Infeasible], artifact_bytes: int = 0) -> Result:
+def result_of(
+    config: FakeConfig, bpb: float | None, broken: list[Infeasible], artifact_bytes: int = 0
+) -> Result:
     size = artifact_bytes or int(1500 * config.x)
     measured = {"bpb": bpb, "artifact_bytes": size, "eval_seconds": 0.1} if bpb is not None else {}
     if bpb is not None:
