@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlflow.entities import Experiment, Run
+from pydantic import Field
 
 from pgolf.errors import Infeasible, StoreError, nearest
 from pgolf.formats.result import Result
@@ -49,7 +50,7 @@ class Row(Section):
     seed: int = 0
     feasible: bool = False
     pareto: bool = False
-    infeasible: list[Infeasible] = []
+    infeasible: list[Infeasible] = Field(default_factory=list)
     p_value: float | None = None  # one-sided, that the leader's config is better than this row's
     significance: str = ""  # how p was made, or why there is none
 
@@ -161,8 +162,12 @@ def read_board(
     if not wanted:
         known = [e.name for e in rounds(client)]
         if round_name is None or not known:
-            raise StoreError("there is a board once a trial was recorded", str(store_dir), "run `pgolf search ROUND`")
-        raise StoreError("a board is named by a round that was searched", round_name, nearest(round_name, known))
+            raise StoreError(
+                "there is a board once a trial was recorded", str(store_dir), "run `pgolf search ROUND`"
+            )
+        raise StoreError(
+            "a board is named by a round that was searched", round_name, nearest(round_name, known)
+        )
     boards = [rank_rows(map(row_of_run, trial_runs(client, e.experiment_id)), by) for e in wanted]
     return [row for board in boards for row in with_significance(board)]
 

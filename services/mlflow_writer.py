@@ -1,4 +1,4 @@
-"""Every name pgolf writes into MLflow, and nothing else. Each call may be made twice and changes nothing then.
+"""Every name pgolf writes into MLflow, and nothing else. Doing a call twice is doing it once.
 
     experiment  one per round, named by it
     parent run  one per search, tagged `pgolf.search`; leaderboard.json (a table), progress.png, pareto.png
@@ -42,6 +42,7 @@ VALUE_CHARS = 500
 BOARD_EVERY = 5  # finished trials between two drawings of the parent's table and plots
 CURVES = ("train_loss", "val_bpb")
 RUN_STATUS = {"ok": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
+SOURCE = {"mlflow.source.name": "pgolf", "mlflow.source.type": "LOCAL"}
 NOTE = (
     "One run per trial. **Sort by the metric `rank`: that is the leaderboard.** Ranks are on the select "
     "split; quote `validation_bpb`. `feasible = 0` says that a budget or a gate was broken, and the tag "
@@ -52,7 +53,9 @@ NOTE = (
 class MlflowWriter:
     """Writes one round's events. Not shared between threads."""
 
-    def __init__(self, client: MlflowClient, round_name: str, rules: Rules, artifact_root: str | None) -> None:
+    def __init__(
+        self, client: MlflowClient, round_name: str, rules: Rules, artifact_root: str | None
+    ) -> None:
         self.client, self.round_name, self.rules = client, round_name, rules
         self._artifact_root = artifact_root
         self._experiment: str | None = None
@@ -66,14 +69,8 @@ class MlflowWriter:
 
     def opened(self, event: Event) -> None:
         """A search begins, or goes on: its parent run is there and running."""
-        parent = self._find_parent(event["search"])
-        if parent is None:
-            tags = {"pgolf.search": event["search"], "round": self.round_name, "mlflow.note.content": NOTE,
-                    "mlflow.source.name": "pgolf", "mlflow.source.type": "LOCAL"}  # fmt: skip
-            run = self.client.create_run(self.experiment, event["time_ms"], tags, f"search {self.round_name}")
-            parent = run.info.run_id
-            self._log_params(parent, flat({"rules": event["rules"]}))
-        self._parents[event["search"]] = parent
+        parent = self._parent(event)
+        self._log_params(parent, flat({"rules": event["rules"]}))
         self.client.update_run(parent, status="RUNNING")
         self._rows = None
 
@@ -129,8 +126,8 @@ class MlflowWriter:
         """A search is over: its board is drawn and its parent run closed."""
         self._rows = None  # another writer may have added to this round
         self.rank(event)
-        self._draw(event["search"], self._ranked())
-        self.client.set_terminated(self._parent(event["search"]), "FINISHED", event["time_ms"])
+        self._draw(event, self._ranked())
+        self.client.set_terminated(self._parent(event), "FINISHED", event["time_ms"])
 
     # ----------------------------------------------------------------------------------- ranking
 
@@ -143,9 +140,9 @@ class MlflowWriter:
                 self._write_standing(row, event["time_ms"], done)
         best = next((row.bpb for row in rows if row.rank == 1 and row.feasible), None)
         if best is not None:
-            self.client.log_metric(self._parent(event["search"]), "best_bpb", best, event["time_ms"], done)
+            self.client.log_metric(self._parent(event), "best_bpb", best, event["time_ms"], done)
         if done >= self._drawn_at + BOARD_EVERY:
-            self._draw(event["search"], rows)
+            self._draw(event, rows)
 
     def _write_standing(self, row: Row, time_ms: int, step: int) -> None:
         rank, feasible, pareto = standing(row)
@@ -167,8 +164,8 @@ class MlflowWriter:
         if self._rows is not None:
             self._rows[run_id] = row_of_run(self.client.get_run(run_id))
 
-    def _draw(self, search: str, rows: Sequence[Row]) -> None:
-        rows, parent = with_significance(rows), self._parent(search)
+    def _draw(self, event: Event, rows: Sequence[Row]) -> None:
+        rows, parent = with_significance(rows), self._parent(event)
         self.client.log_dict(parent, table(rows), "leaderboard.json")
         known = [{"path": "leaderboard.json", "type": "table"}]  # what makes the UI offer it as a table
         self.client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps(known))
@@ -196,29 +193,35 @@ class MlflowWriter:
         runs = self.client.search_runs([self.experiment], filter_string, max_results=1)
         return runs[0] if runs else None
 
-    def _find_parent(self, search: str) -> str | None:
-        run = self._find(f"tags.`pgolf.search` = '{search}'")
-        return run.info.run_id if run else None
-
-    def _parent(self, search: str) -> str:
+    def _parent(self, event: Event) -> str:
+        """The run of the event's search, made if it is not there."""
+        search = event["search"]
         if search not in self._parents:
-            parent = self._find_parent(search)
-            assert parent is not None, "an outbox begins with the opening of its search"
-            self._parents[search] = parent
+            run = self._find(f"tags.`pgolf.search` = '{search}'")
+            if run is None:
+                tags = {
+                    "pgolf.search": search,
+                    "round": self.round_name,
+                    "mlflow.note.content": NOTE,
+                    **SOURCE,
+                }
+                name = f"search {self.round_name}"
+                run = self.client.create_run(self.experiment, event["time_ms"], tags, name)
+            self._parents[search] = run.info.run_id
         return self._parents[search]
 
     def _trial_tag(self, number: int) -> str:
         return f"{self.round_name}/{number}"
 
-    def _find_child(self, search: str, number: int) -> Run | None:
-        tag = self._trial_tag(number)
-        return self._find(f"tags.`pgolf.trial` = '{tag}' and tags.`mlflow.parentRunId` = '{self._parent(search)}'")
+    def _find_child(self, event: Event) -> Run | None:
+        tag, parent = self._trial_tag(event["number"]), self._parent(event)
+        return self._find(f"tags.`pgolf.trial` = '{tag}' and tags.`mlflow.parentRunId` = '{parent}'")
 
     def _started(self, event: Event) -> str | None:
         """The run of a trial that must have been started; without one there is nothing to write to."""
         key = (event["search"], event["number"])
         if key not in self._children:
-            run = self._find_child(*key)
+            run = self._find_child(event)
             if run is None:
                 log.warning("%s: trial %d was never started; not recorded", event["event"], event["number"])
                 return None
@@ -234,17 +237,17 @@ class MlflowWriter:
         key = (event["search"], event["number"])
         if key in self._children and event["event"] == "trial_finished":
             return self._children[key]
-        run = self._find_child(*key)
+        run = self._find_child(event)
         if run is not None and run.data.tags.get("config_digest") != event["config_digest"]:
             self.client.delete_run(run.info.run_id)
             (self._rows or {}).pop(run.info.run_id, None)
             run = None
         if run is None:
             tags = {
-                "pgolf.trial": self._trial_tag(event["number"]), "mlflow.parentRunId": self._parent(event["search"]),
+                "pgolf.trial": self._trial_tag(event["number"]), "mlflow.parentRunId": self._parent(event),
                 "round": self.round_name, "recipe": event["config"].get("name", event["name"]),
-                "config_digest": event["config_digest"], "seed": str(event["seed"]), "status": "running",
-                "mlflow.source.name": "pgolf", "mlflow.source.type": "LOCAL",
+                "config_digest": event["config_digest"], "seed": str(event["seed"]),
+                "status": "running", **SOURCE,
             }  # fmt: skip
             run = self.client.create_run(self.experiment, event["time_ms"], tags, event["name"])
         self._children[key] = run.info.run_id

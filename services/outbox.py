@@ -1,4 +1,4 @@
-"""An append-only file of JSON lines between a search and whatever records it, with a mark of how far it was read.
+"""An append-only file of JSON lines between a search and its record, with a mark of how far it was read.
 
 An event is in the file before `append` returns; whoever delivers events moves the mark after delivery.
 So an event can be delivered twice (killed between delivery and mark) but never lost: the receiver has to
@@ -60,7 +60,7 @@ class Outbox:
         return (event for _, event in self._lines_from(0))
 
     def mark_delivered(self, mark: int) -> None:
-        """Everything up to `mark` has arrived; said by replacing a file, so it is said whole or not at all."""
+        """Everything up to `mark` has arrived; said by replacing a file, so whole or not at all."""
         half = self._mark_path.with_suffix(".half")
         half.write_text(str(mark))
         half.replace(self._mark_path)

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SINGLE = "single"  # the round of trials that belong to no search
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST",
             "RESOURCE_ALREADY_EXISTS", "MALFORMED_REQUEST"}  # fmt: skip
+FIRST_PAUSE_SECONDS = 1.0  # after the first failure; then twice as long each time
 GATHER_SECONDS = 2.0  # progress reports are gathered this long into one request
 LONGEST_PAUSE_SECONDS = 60.0  # between two attempts during an outage
 FINISH_SECONDS = 120.0  # most that `finish` waits for a working MLflow
@@ -51,8 +52,10 @@ class Recorder:
         self._boxes, self._search, self._writer_for = boxes, search, writer_for
         self._writer: MlflowWriter | None = None
         self._wake = threading.Condition()
-        self._urgent = self._closing = False
+        self._urgent = self._retry_now = self._busy = self._closing = False
+        self._pause = 0.0  # seconds until the next attempt; zero while MLflow answers
         self._outage = ""  # the last failure; empty while MLflow answers
+        self._unranked: Event | None = None  # the last event after which ranks are to be brought up to date
         self._thread = threading.Thread(target=self._deliver_until_closed, name="mlflow-record", daemon=True)
 
     @staticmethod
@@ -118,26 +121,29 @@ class Recorder:
         self._thread.join(min(timeout_seconds, 5.0))
         waiting = [box for box in self._boxes if not box.empty]
         if waiting:
-            log.warning("MLflow has not got everything: the rest waits in %s and is written the next time "
-                        "this round is opened (%s)", waiting[0].path, self._outage or "out of time")  # fmt: skip
+            log.warning(
+                "MLflow has not got everything: the rest waits in %s and is written the next time this "
+                "round is opened (%s)", waiting[0].path, self._outage or "out of time",
+            )  # fmt: skip
         if not self._thread.is_alive():  # else it still may move the mark: the lock ends with the process
             for box in self._boxes:
                 box.close()
 
     def flush(self, timeout_seconds: float = FINISH_SECONDS) -> bool:
         """Wait until MLflow has everything; False once it fails to answer or time runs out."""
-        deadline = time.monotonic() + timeout_seconds
         with self._wake:
-            self._urgent, self._outage = True, ""
+            self._retry_now, self._outage = True, ""
             self._wake.notify_all()
-            while not self._outage and not all(box.empty for box in self._boxes):
-                if not self._wake.wait(min(0.1, deadline - time.monotonic())) and time.monotonic() >= deadline:
-                    return False
-            return not self._outage
+            self._wake.wait_for(lambda: self._outage or self._settled, timeout_seconds)
+            return self._settled
 
-    def _record(self, name: str, urgent: bool = True, **fields: Any) -> None:
+    @property
+    def _settled(self) -> bool:
+        return not self._busy and self._unranked is None and all(box.empty for box in self._boxes)
+
+    def _record(self, kind: str, /, *, urgent: bool = True, **fields: Any) -> None:
         with self._wake:
-            event = {"event": name, "time_ms": time.time_ns() // 1_000_000, "search": self._search, **fields}
+            event = {"event": kind, "time_ms": time.time_ns() // 1_000_000, "search": self._search, **fields}
             self._boxes[0].append(event)
             if urgent:
                 self._urgent = True
@@ -146,31 +152,31 @@ class Recorder:
     # ------------------------------------------------------------------------------------ deliver
 
     def _deliver_until_closed(self) -> None:
-        pause = 0.0
-        warned = False
         while not self._closing:
             with self._wake:
-                if pause:
-                    self._wake.wait(pause)  # an outage: urgency does not shorten it, closing and flushing do
-                elif not self._urgent:
-                    self._wake.wait(GATHER_SECONDS)
-                self._urgent = False
+                self._wake.wait_for(self._work_is_due, self._pause or GATHER_SECONDS)
+                self._urgent, self._retry_now, self._busy = False, False, True
             try:
                 for box in self._boxes:
                     self._deliver(box)
-                pause, warned = 0.0, False
-            except Exception as error:
-                self._outage = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-                if not warned:
-                    log.warning("MLflow does not take the record (%s); the search goes on, its record waits in %s",
-                                self._outage, self._boxes[0].path)  # fmt: skip
-                pause, warned = min(max(2 * pause, 1.0), LONGEST_PAUSE_SECONDS), True
+                self._bring_ranks_up_to_date()
+                failure, self._pause = "", 0.0
+            except Exception as error:  # nothing that goes wrong with a record may end a search
+                failure = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                if not self._pause:
+                    log.warning("MLflow does not take the record (%s); the search goes on and its record "
+                                "waits in %s", failure, self._boxes[0].path)  # fmt: skip
+                self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
                 self._writer = None  # whatever it believed about MLflow may no longer hold
             with self._wake:
+                self._busy, self._outage = False, failure
                 self._wake.notify_all()
 
+    def _work_is_due(self) -> bool:
+        """An outage's pause is not shortened by new events, only by `flush` and `close`."""
+        return self._closing or self._retry_now or (self._urgent and not self._pause)
+
     def _deliver(self, box: Outbox) -> None:
-        last: Event | None = None
         for mark, events in _gathered(list(box.pending())):
             if self._closing:
                 return
@@ -181,26 +187,44 @@ class Recorder:
                     raise
                 log.warning("MLflow refused %s of trial %s and it was passed over: %s", events[0]["event"],
                             events[0].get("number", "-"), str(error).splitlines()[0])  # fmt: skip
+            if events[0]["event"] in ("opened", "trial_finished"):
+                self._unranked = events[0]
             box.mark_delivered(mark)
-            last = events[-1] if events[0]["event"] in ("opened", "trial_finished") else last
-        if last is not None and self._writer is not None:
-            self._writer.rank(last)
+
+    def _bring_ranks_up_to_date(self) -> None:
+        if self._unranked is not None and self._writer is not None:
+            self._writer.rank(self._unranked)
+        self._unranked = None
 
     def _write(self, events: list[Event]) -> None:
-        if self._writer is None:
-            self._writer = self._writer_for()
-        kind = events[0]["event"]
-        if kind == "trial_progress":
-            self._writer.trial_progress(events)
-        else:
-            getattr(self._writer, kind)(events[0])
+        writer = self._writer = self._writer or self._writer_for()
+        match events[0]["event"]:
+            case "opened":
+                writer.opened(events[0])
+            case "trial_started":
+                writer.trial_started(events[0])
+            case "trial_progress":
+                writer.trial_progress(events)
+            case "trial_finished":
+                writer.trial_finished(events[0])
+            case "trial_lost":
+                writer.trial_lost(events[0])
+            case "finished":
+                writer.finished(events[0])
+            case unknown:
+                raise AssertionError(f"no event is called {unknown}")
 
 
 class WriterFactory:
     """Makes the writer in the thread that uses it: creating MLflow's database takes seconds."""
 
     def __init__(self, round_name: str, store_dir: Path, tracking_uri: str | None, rules: Rules) -> None:
-        self.round_name, self.store_dir, self.tracking_uri, self.rules = round_name, store_dir, tracking_uri, rules
+        self.round_name, self.store_dir, self.tracking_uri, self.rules = (
+            round_name,
+            store_dir,
+            tracking_uri,
+            rules,
+        )
 
     def __call__(self) -> MlflowWriter:
         root = artifact_root(self.store_dir, address(self.store_dir, self.tracking_uri))
@@ -212,7 +236,11 @@ def _gathered(pending: list[tuple[int, Event]]) -> Iterator[tuple[int, list[Even
 
     def group(item: tuple[int, Event]) -> tuple[Any, ...]:
         mark, event = item
-        return ("trial_progress", event["search"], event["number"]) if event["event"] == "trial_progress" else (mark,)
+        return (
+            ("trial_progress", event["search"], event["number"])
+            if event["event"] == "trial_progress"
+            else (mark,)
+        )
 
     for _, items in groupby(pending, group):
         together = list(items)
@@ -231,8 +259,11 @@ def _claimed(directory: Path, round_name: str) -> list[Outbox]:
             box = Outbox(path)
         except BlockingIOError:
             if round_name != SINGLE:
-                raise StoreError("a round is searched by one process per store", f"{round_name}: {path} is in use",
-                                 "wait for it to end, or give another --store") from None  # fmt: skip
+                rule, way_out = (
+                    "a round is searched by one process per store",
+                    "wait for it, or give another --store",
+                )
+                raise StoreError(rule, f"{round_name}: {path} is in use", way_out) from None
             continue
         if own is None:
             own = box
@@ -240,4 +271,6 @@ def _claimed(directory: Path, round_name: str) -> list[Outbox]:
             box.close()
         else:
             leftovers.append(box)
-    raise StoreError("at most 999 trials record at the same time in one store", str(directory), "use another --store")
+    raise StoreError(
+        "at most 999 trials record at the same time in one store", str(directory), "use another --store"
+    )

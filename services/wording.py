@@ -4,28 +4,30 @@ from pgolf.errors import Infeasible
 
 ABSENT = "-"
 
-_REASONS = {
-    "artifact_bytes": ("over the byte cap", "{:,.0f}", ""),
-    "train_seconds": ("over the training clock", "{:.1f}", " s"),
-    "eval_seconds": ("over the evaluation clock", "{:.1f}", " s"),
-    "gate": ("killed at the gate", "{:.2f}", " bpb"),
-    "diverged": ("diverged", "{:.3g}", ""),
-    "certificate": ("failed its certificate", "{:.4g}", ""),
+_REASONS = {  # what is said, decimals to begin with, unit
+    "artifact_bytes": ("over the byte cap", 0, ""),
+    "train_seconds": ("over the training clock", 1, " s"),
+    "eval_seconds": ("over the evaluation clock", 1, " s"),
+    "gate": ("killed at the gate", 2, " bpb"),
+    "diverged": ("diverged", 2, ""),
+    "certificate": ("failed its certificate", 4, ""),
 }
 
 
 def why(outcome: Infeasible) -> str:
-    """One broken limit with its numbers.
+    """One broken limit with its numbers, in as many decimals as tell the two apart.
 
     >>> why(Infeasible(reason="artifact_bytes", measured=412300, limit=400000))
     'over the byte cap: 412,300 > 400,000'
     """
-    rule, form, unit = _REASONS.get(outcome.reason, (outcome.reason.replace("_", " "), "{:.6g}", ""))
+    rule, decimals, unit = _REASONS.get(outcome.reason, (outcome.reason.replace("_", " "), 3, ""))
     if outcome.measured is None:
         return f"{rule}: not a number"
-    while form.format(outcome.measured) == form.format(outcome.limit) and "." in form and form < "{:.9":
-        form = form.replace(form[form.index(".") + 1], str(int(form[form.index(".") + 1]) + 1))
-    return f"{rule}: {form.format(outcome.measured)} > {form.format(outcome.limit)}{unit}"
+    measured, limit = outcome.measured, outcome.limit
+    while decimals < 9 and f"{measured:.{decimals}f}" == f"{limit:.{decimals}f}":
+        decimals += 1
+    sign = ">" if measured > limit else "<"
+    return f"{rule}: {measured:,.{decimals}f} {sign} {limit:,.{decimals}f}{unit}"
 
 
 def whole(value: float | None) -> str:
