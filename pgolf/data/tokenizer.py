@@ -143,6 +143,11 @@ class Tokenizer:
         """The bytes of a token sequence; ids outside the vocabulary raise IndexError."""
         return self._joined(ids)
 
+    def text(self, ids: list[int]) -> bytes:
+        """The text that a document's ids stand for, as scores count it: exactly `decode` for lossless
+        models; for the others what SentencePiece decodes, without the space before the first word."""
+        return self.decode(ids) if self.lossless else bytes(self._sp.decode(ids).encode())
+
     def byte_counts(self, tokens: Tokens) -> NDArray[np.uint16]:
         """Bytes of text each token of a stream stands for; over a document they sum to its length.
 
@@ -176,8 +181,7 @@ class Tokenizer:
             raise DataError(f"a shard begins with BOS ({BOS})", f"{where}: {head[:4].tolist()}", remedy)
         for begin, end in list(zip(bounds, bounds[1:], strict=False))[:4]:
             ids = head[begin + 1 : end].tolist()
-            text = self.decode(ids) if self.lossless else self._sp.decode(ids).encode()
-            if self._encoded(text) != ids:
+            if self._encoded(self.text(ids)) != ids:
                 raise DataError("a shard's documents are split as this tokenizer splits them",
                                 f"{where}: the document at token {begin} is split otherwise", remedy)  # fmt: skip
 

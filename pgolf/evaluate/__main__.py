@@ -19,9 +19,9 @@ from pgolf.errors import UserError
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.blob import read_artifact
-from pgolf.formats.checkpoint import on_device
 from pgolf.formats.ledger import write_ledger
 from pgolf.formats.shards import read_shard
+from pgolf.model.gpt import assemble
 from pgolf.runtime import Clock
 from pgolf.fresh import seal
 
@@ -35,14 +35,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--stride", type=int, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sealed", type=Path, nargs="*", default=[])
+    parser.add_argument("--sealed", type=Path, action="append", default=[])
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args(argv)
     torch.set_num_threads(a.threads)
     seal(a.sealed, allowed=[a.artifact, *a.tokens, *a.bytes, a.out])
     load, scoring = Clock(), Clock()
     with load:
-        network = on_device(read_artifact(a.artifact).network(), a.device).eval()
+        artifact = read_artifact(a.artifact)
+        network = assemble(artifact.model, artifact.vocab_size, artifact.weights(), a.device)
         tokens = np.concatenate([np.asarray(read_shard(f)) for f in a.tokens])
         counts = np.concatenate([np.asarray(read_shard(f)) for f in a.bytes])
     with scoring:

@@ -12,9 +12,10 @@ import numpy as np
 from pgolf.evaluate.scorer import Predictor, Scores, score
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.blob import ARTIFACT
-from pgolf.formats.checkpoint import read_checkpoint
+from pgolf.formats.checkpoint import Checkpoint
 from pgolf.formats.shards import read_split, shards_of, sidecar_of
 from pgolf.fresh import run_fresh
+from pgolf.model.gpt import assemble
 from pgolf.runtime import Runtime
 from pgolf.stage import Metrics, Stage
 
@@ -29,8 +30,9 @@ def probe(predictor: Predictor, tokens: Path, evaluate: Sliding, device: str) ->
 
 
 def _prequant(checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, evaluate: Sliding) -> Metrics:
-    _, network = read_checkpoint(checkpoint, runtime.device)
-    scores: Scores = score(network.eval(), *read_split(tokens, "select"), evaluate, runtime.device)
+    trained = Checkpoint.read(checkpoint)
+    network = assemble(trained.model, trained.vocab_size, trained.weights, runtime.device)
+    scores: Scores = score(network, *read_split(tokens, "select"), evaluate, runtime.device)
     np.save(out / "nll.npy", scores.nll)
     return dict(scores.metrics())
 

@@ -28,12 +28,10 @@ from numpy.typing import NDArray
 
 from pgolf.errors import DataError
 from pgolf.formats.quantized import QuantizedMatrix, QuantizedModel
-from pgolf.model.gpt import GptConfig
-from pgolf.model.roles import Role
 
 ARTIFACT = "artifact.bin"
 MAGIC = b"PGOLF\0\0\1"
-GROUPS = (*(role.value for role in Role if role.is_matrix), "steps", "rest")
+PLANED = ("steps", "rest")  # streams of float16
 DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {"brotli": brotli.decompress, "lzma": lzma.decompress}
 
 
@@ -47,11 +45,10 @@ class Codec:
 
 def encode(model: QuantizedModel, codec: Codec, transpose: bool) -> bytes:
     """The artifact's bytes; equal models give equal bytes."""
-    roles = model.config.build(model.vocab_size).roles
-    streams: dict[str, list[bytes]] = {group: [] for group in GROUPS}
+    streams: dict[str, list[bytes]] = {g: [] for g in [*sorted(set(model.roles.values())), *PLANED]}
     tensors: list[list[Any]] = []
     for name, m in model.matrices.items():
-        group = roles[name].value
+        group = model.roles[name]
         q = m.q.numpy()
         streams[group].append((q.T if transpose else q).tobytes())
         streams["steps"].append(m.step.numpy().astype("<f2").tobytes())
@@ -60,20 +57,20 @@ def encode(model: QuantizedModel, codec: Codec, transpose: bool) -> bytes:
         streams["rest"].append(t.numpy().astype("<f2").tobytes())
         tensors.append([name, "rest", list(t.shape)])
     payloads = {
-        group: codec.compress(_planes(b"".join(parts)) if group in ("steps", "rest") else b"".join(parts))
+        group: codec.compress(_planes(b"".join(parts)) if group in PLANED else b"".join(parts))
         for group, parts in streams.items()
     }
     header = {
-        "model": model.config.plain(),
+        "model": model.model,
         "vocab_size": model.vocab_size,
         "codec": codec.name,
         "transpose": transpose,
         "tensors": tensors,
-        "streams": {group: len(payload) for group, payload in payloads.items()},
+        "streams": [[group, len(payload)] for group, payload in payloads.items()],
     }
     text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
     packed = codec.compress(text)
-    body = struct.pack("<I", len(packed)) + packed + b"".join(payloads[group] for group in GROUPS)
+    body = struct.pack("<I", len(packed)) + packed + b"".join(payloads.values())
     return MAGIC + hashlib.sha256(body).digest() + _tagged(codec.name) + body
 
 
@@ -91,12 +88,11 @@ def decode(data: bytes, origin: str = "the artifact") -> QuantizedModel:
     (length,) = struct.unpack_from("<I", body)
     header = json.loads(unpack(body[4 : 4 + length]))
     at, raw = 4 + length, {}
-    for group in GROUPS:
-        size = header["streams"][group]
+    for group, size in header["streams"]:
         stream = unpack(body[at : at + size])
-        raw[group] = _Reader(_unplanes(stream) if group in ("steps", "rest") else stream)
+        raw[group] = _Reader(_unplanes(stream) if group in PLANED else stream)
         at += size
-    matrices, rest = {}, {}
+    matrices, roles, rest = {}, {}, {}
     for name, group, shape in header["tensors"]:
         if group == "rest":
             rest[name] = torch.from_numpy(raw["rest"].take("<f2", shape).astype(np.float16))
@@ -105,8 +101,8 @@ def decode(data: bytes, origin: str = "the artifact") -> QuantizedModel:
         q = raw[group].take("i1", stored)
         step = raw["steps"].take("<f2", [shape[0], 1]).astype(np.float16)
         q = np.ascontiguousarray(q.T if header["transpose"] else q)
-        matrices[name] = QuantizedMatrix(torch.from_numpy(q), torch.from_numpy(step))
-    return QuantizedModel(GptConfig.model_validate(header["model"]), header["vocab_size"], matrices, rest)
+        matrices[name], roles[name] = QuantizedMatrix(torch.from_numpy(q), torch.from_numpy(step)), group
+    return QuantizedModel(header["model"], header["vocab_size"], matrices, roles, rest)
 
 
 def read_artifact(path: Path) -> QuantizedModel:

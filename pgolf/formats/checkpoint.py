@@ -1,37 +1,51 @@
-"""A trained model: float32 weights, and what it takes to build the network around them."""
+"""A trained model as data: the network's config, its vocabulary size, its float32 weights."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from pgolf.errors import StoreError
 from pgolf.formats.arrays import read_arrays, write_arrays
-from pgolf.model.gpt import Gpt, GptConfig
 
 WEIGHTS, META = "weights.npz", "model.json"
 
 
-def write_checkpoint(directory: Path, config: GptConfig, model: Gpt) -> None:
-    write_arrays(directory / WEIGHTS, {n: p.detach().cpu().numpy() for n, p in model.named_parameters()})
-    meta = {"model": config.plain(), "vocab_size": model.vocab_size}
-    (directory / META).write_text(json.dumps(meta, sort_keys=True, indent=1))
+@dataclass(frozen=True)
+class Checkpoint:
+    """`model` is the plain config that builds the network around these weights."""
+
+    model: dict[str, Any]
+    vocab_size: int
+    weights: Mapping[str, Tensor]
+
+    def write(self, directory: Path) -> None:
+        write_arrays(directory / WEIGHTS, {n: w.detach().cpu().numpy() for n, w in self.weights.items()})
+        write_meta(directory, self.model, self.vocab_size)
+
+    @staticmethod
+    def read(directory: Path) -> "Checkpoint":
+        """Raises StoreError if a file is missing or damaged."""
+        model, vocab_size = read_meta(directory)
+        weights = {name: torch.from_numpy(a) for name, a in read_arrays(directory / WEIGHTS).items()}
+        return Checkpoint(model, vocab_size, weights)
 
 
-def read_checkpoint(directory: Path, device: str = "cpu") -> tuple[GptConfig, Gpt]:
-    """Raises StoreError if a file is missing or damaged."""
+def write_meta(directory: Path, model: dict[str, Any], vocab_size: int) -> None:
+    """What a network is, beside its weights."""
+    text = json.dumps({"model": model, "vocab_size": vocab_size}, sort_keys=True, indent=1)
+    (directory / META).write_text(text)
+
+
+def read_meta(directory: Path) -> tuple[dict[str, Any], int]:
+    """Raises StoreError if the file is missing or damaged."""
     try:
         meta = json.loads((directory / META).read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError("a checkpoint has a readable model.json", f"{directory}: {error}", "train again") from None
-    config = GptConfig.model_validate(meta["model"])
-    model = config.build(meta["vocab_size"])
-    weights = {name: torch.from_numpy(a) for name, a in read_arrays(directory / WEIGHTS).items()}
-    model.load_state_dict(weights)
-    return config, on_device(model, device)
-
-
-def on_device(model: Gpt, device: str) -> Gpt:
-    """Move a model; activations are bfloat16 on a GPU and float32 on a CPU."""
-    model.dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    return model.to(device)
+        return meta["model"], meta["vocab_size"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError("weights lie beside a readable model.json", f"{directory}: {error}",
+                         "delete this store entry; it will be made again") from None  # fmt: skip

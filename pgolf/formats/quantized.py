@@ -6,10 +6,10 @@ The step is rounded to float16 before it is used, so that encoder and decoder di
 same number.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from jaxtyping import Float, Float16, Int8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgolf.errors import StoreError
 from pgolf.formats.arrays import read_arrays, write_arrays
-from pgolf.model.gpt import Gpt, GptConfig
+from pgolf.formats.checkpoint import read_meta, write_meta
 
-CODES, META = "codes.npz", "model.json"
+CODES = "codes.npz"
 
 
 @dataclass(frozen=True)
@@ -40,40 +39,40 @@ class QuantizedMatrix:
 class QuantizedModel:
     """Everything an artifact says about a network: its shape, its codes, its float16 rest."""
 
-    config: GptConfig
+    model: dict[str, Any]  # the plain config that builds the network
     vocab_size: int
     matrices: Mapping[str, QuantizedMatrix]  # by parameter name
+    roles: Mapping[str, str]  # of the matrices: what packing groups by
     rest: Mapping[str, Float16[Tensor, "..."]]
 
-    def network(self) -> Gpt:
-        """The float32 network that these codes stand for."""
-        model = self.config.build(self.vocab_size)
-        weights = {name: m.dequantize() for name, m in self.matrices.items()}
-        model.load_state_dict(weights | {name: t.float() for name, t in self.rest.items()})
-        return model
+    def weights(self) -> dict[str, Float[Tensor, "..."]]:
+        """The float32 weights that these codes stand for, by parameter name."""
+        matrices = {name: m.dequantize() for name, m in self.matrices.items()}
+        return matrices | {name: t.float() for name, t in self.rest.items()}
 
     def write(self, directory: Path) -> None:
         arrays: dict[str, NDArray] = {}
         for name, m in self.matrices.items():
-            arrays[f"q/{name}"], arrays[f"step/{name}"] = m.q.numpy(), m.step.numpy()
+            at = f"{self.roles[name]}/{name}"
+            arrays[f"q/{at}"], arrays[f"step/{at}"] = m.q.numpy(), m.step.numpy()
         arrays |= {f"rest/{name}": t.numpy() for name, t in self.rest.items()}
         write_arrays(directory / CODES, arrays)
-        meta = {"model": self.config.plain(), "vocab_size": self.vocab_size}
-        (directory / META).write_text(json.dumps(meta, sort_keys=True, indent=1))
+        write_meta(directory, self.model, self.vocab_size)
 
     @staticmethod
     def read(directory: Path) -> "QuantizedModel":
         """Raises StoreError if a file is missing or damaged."""
         arrays = read_arrays(directory / CODES)
-        try:
-            meta = json.loads((directory / META).read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError("quantized weights have a readable model.json", f"{directory}: {error}",
-                             "quantize again") from None  # fmt: skip
-        names = [key.removeprefix("q/") for key in arrays if key.startswith("q/")]
-        matrices = {n: QuantizedMatrix(_tensor(arrays[f"q/{n}"]), _tensor(arrays[f"step/{n}"])) for n in names}
+        model, vocab_size = read_meta(directory)
+        matrices, roles = {}, {}
+        for key in arrays:
+            kind, role, name = (key.split("/") + [""])[:3]
+            if kind == "q":
+                step = arrays[f"step/{role}/{name}"]
+                matrices[name] = QuantizedMatrix(_tensor(arrays[key]), _tensor(step))
+                roles[name] = role
         rest = {k.removeprefix("rest/"): _tensor(a) for k, a in arrays.items() if k.startswith("rest/")}
-        return QuantizedModel(GptConfig.model_validate(meta["model"]), meta["vocab_size"], matrices, rest)
+        return QuantizedModel(model, vocab_size, matrices, roles, rest)
 
 
 def _tensor(array: NDArray) -> Tensor:

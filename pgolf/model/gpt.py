@@ -3,8 +3,9 @@
     x = n(E[t]);  encoder blocks push, decoder blocks pop;  logits = softcap(E n(x))
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -72,6 +73,13 @@ class GptConfig(Section):
         )
 
 
+def assemble(model: dict[str, Any], vocab_size: int, weights: Mapping[str, Tensor], device: str) -> "Gpt":
+    """The network of a plain config with these weights, on a device, ready to predict."""
+    network = GptConfig.model_validate(model).build(vocab_size)
+    network.load_state_dict(weights)
+    return network.on(device).eval()
+
+
 class Gpt(nn.Module):
     """A decoder-only transformer. Float32 masters; `dtype` is what activations are computed in."""
 
@@ -102,6 +110,11 @@ class Gpt(nn.Module):
             if callable(reset := getattr(module, "reset", None)) and module is not self:
                 reset(generator)
         return self
+
+    def on(self, device: str) -> "Gpt":
+        """Move to a device; activations are bfloat16 on a GPU and float32 on a CPU."""
+        self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        return self.to(device)
 
     def forward(
         self, tokens: Int[Tensor, "batch time"], starts: Bool[Tensor, "batch time"]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pgolf.data.loader import Windows
 from pgolf.formats.arrays import read_arrays, write_arrays
-from pgolf.formats.checkpoint import read_checkpoint
+from pgolf.formats.checkpoint import Checkpoint
+from pgolf.model.gpt import assemble
 from pgolf.runtime import Clock, Runtime
 from pgolf.section import Section
 from pgolf.stage import Metrics, Stage
@@ -33,7 +34,8 @@ class Calibrate(Section):
 def _calibrate(
     checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, seed: int, calibrate: Calibrate
 ) -> Metrics:
-    _, network = read_checkpoint(checkpoint, runtime.device)
+    trained = Checkpoint.read(checkpoint)
+    network = assemble(trained.model, trained.vocab_size, trained.weights, runtime.device)
     rows = max(calibrate.tokens // calibrate.context, 1)
     clock, sums = Clock(), {}
 

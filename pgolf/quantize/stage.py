@@ -6,8 +6,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from pgolf.formats.checkpoint import read_checkpoint
+from pgolf.formats.checkpoint import Checkpoint
 from pgolf.formats.quantized import QuantizedModel
+from pgolf.model.gpt import assemble
 from pgolf.quantize.calibrate import read_hessians
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.rtn import Rtn
@@ -20,20 +21,22 @@ Quantizer = Annotated[Rtn | Gptq, Field(discriminator="kind")]
 def _quantize(
     checkpoint: Path, *hessians: Path, out: Path, runtime: Runtime, quantize: Rtn | Gptq
 ) -> Metrics:
-    config, network = read_checkpoint(checkpoint)
+    trained = Checkpoint.read(checkpoint)
+    roles = assemble(trained.model, trained.vocab_size, trained.weights, "cpu").roles
     statistics = read_hessians(hessians[0]) if hessians else {}
     matrices, rest, metrics = {}, {}, {}
     squared = dict.fromkeys(("embedding", "attention", "mlp"), 0.0)
     power = dict(squared)
-    for name, p in network.named_parameters():
-        role, w = network.roles[name], p.detach()
+    for name, w in trained.weights.items():
+        role = roles[name]
         if not role.is_matrix:
             rest[name] = w.half()
             continue
         matrices[name] = quantize.quantize(w, quantize.grids.of(role), statistics.get(name))
         squared[role.value] += float((matrices[name].dequantize() - w).square().sum(dtype=torch.float64))
         power[role.value] += float(w.square().sum(dtype=torch.float64))
-    QuantizedModel(config, network.vocab_size, matrices, rest).write(out)
+    kept = {name: roles[name].value for name in matrices}
+    QuantizedModel(trained.model, trained.vocab_size, matrices, kept, rest).write(out)
     for role in squared:
         metrics[f"relative_error_{role}"] = squared[role] / power[role]
     return metrics

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from pgolf.data.loader import Batch, Windows
 from pgolf.errors import Infeasible, InfeasibleTrial
-from pgolf.formats.checkpoint import on_device, write_checkpoint
+from pgolf.formats.checkpoint import Checkpoint
 from pgolf.model.gpt import Gpt, GptConfig
 from pgolf.optim.optimizer import Optim, Optimizer
 from pgolf.runtime import Clock, Runtime, peak_memory_bytes
@@ -70,7 +70,7 @@ def train(
     Raises:
         InfeasibleTrial: the loss is not finite, or `report` stopped the trial at a gate.
     """
-    network = on_device(model.build(vocab_size).reset(seed), runtime.device)
+    network = model.build(vocab_size).reset(seed).on(runtime.device)
     optimizer = Optimizer(optim, network)
     batches = iter(
         Windows(tokens, train.context, train.rows, seed, runtime.rank, runtime.world_size)
@@ -98,7 +98,7 @@ def train(
     with clock:
         optimizer.finish()
     if runtime.leads:
-        write_checkpoint(out, model, network)
+        Checkpoint(model.plain(), vocab_size, dict(network.named_parameters())).write(out)
     return {
         "train_seconds": clock.seconds,
         "steps": step,

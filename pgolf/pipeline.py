@@ -1,0 +1,208 @@
+"""One trial, whole: config -> data -> train -> calibrate -> quantize -> pack -> evaluate -> result.
+
+Stages are found in the store or made. What makes a trial infeasible is recorded with its measurement and
+stops it where going on would be paid for nothing: a candidate over the byte cap is not scored. The
+search ranks on the select split; `validate` scores an artifact once on validation and certifies it.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from pgolf.certify.stage import CERTIFY
+from pgolf.errors import Infeasible, InfeasibleTrial
+from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
+from pgolf.formats.blob import ARTIFACT
+from pgolf.formats.result import DeployedTuple, Result, StageResult
+from pgolf.pack.stage import PACK, code_artifact
+from pgolf.quantize.calibrate import CALIBRATE
+from pgolf.quantize.stage import QUANTIZE
+from pgolf.run import RunConfig, parse_config
+from pgolf.runtime import Runtime, provenance
+from pgolf.stage import Artifact, Store, sha256_of
+from pgolf.train.stage import train_stage
+
+STAGE_DONE = "stage_done/"  # report(-1, {STAGE_DONE + name: seconds})
+
+
+class _Trial:
+    """The artifacts and measurements of a trial under way."""
+
+    def __init__(self, config: RunConfig, runtime: Runtime) -> None:
+        self.config, self.runtime = config, runtime
+        self.made: dict[str, Artifact] = {}
+        self.infeasible: list[Infeasible] = []
+
+    def add(self, name: str, artifact: Artifact) -> Artifact:
+        self.made[name] = artifact
+        if self.runtime.leads:
+            self.runtime.report(-1, {STAGE_DONE + name: artifact.seconds})
+        return artifact
+
+    def metric(self, stage: str, name: str) -> float | None:
+        return self.made[stage].metrics.get(name) if stage in self.made else None
+
+    def judge(self) -> bool:
+        """Note the broken budgets so far; whether the trial still is feasible."""
+        broken = self.config.rules.broken_by(
+            artifact_bytes=_whole(self.metric("pack", "artifact_bytes")),
+            train_seconds=self.train_seconds,
+            eval_seconds=self.metric("evaluate", "eval_seconds"),
+        )
+        self.infeasible += [b for b in broken if b.reason not in {i.reason for i in self.infeasible}]
+        return not self.infeasible
+
+    @property
+    def train_seconds(self) -> float | None:
+        trained = self.metric("train", "train_seconds")
+        return None if trained is None else trained + (self.metric("calibrate", "train_seconds") or 0.0)
+
+    def result(self) -> Result:
+        m, made = self.metric, self.made
+        artifact = made["pack"].path / ARTIFACT if "pack" in made else None
+        quantized = m("evaluate", "bpb")
+        return Result(
+            name=self.config.label,
+            config=self.config.plain(),
+            config_digest=self.config.digest,
+            seed=self.config.seed,
+            status="infeasible" if self.infeasible else "ok",
+            infeasible=self.infeasible,
+            tuple=DeployedTuple(
+                bpb=quantized,
+                artifact_bytes=_whole(m("pack", "artifact_bytes")),
+                eval_seconds=m("evaluate", "eval_seconds"),
+            ),
+            stages={
+                name: StageResult(key=a.key, cached=a.cached, seconds=a.seconds, metrics=a.metrics)
+                for name, a in made.items()
+            },
+            artifact_sha256=sha256_of(artifact) if artifact else None,
+            prequant_bpb=m("prequant", "bpb"),
+            quantized_bpb=quantized,
+            bpb=quantized,
+            val_tokens=_whole(m("evaluate", "val_tokens")),
+            val_bytes=_whole(m("evaluate", "val_bytes")),
+            nats_per_token=m("evaluate", "nats_per_token"),
+            model_bytes=_whole(m("pack", "model_bytes")),
+            code_bytes=_whole(m("pack", "code_bytes")),
+            artifact_bytes=_whole(m("pack", "artifact_bytes")),
+            params=_whole(m("train", "params")),
+            steps=_whole(m("train", "steps")),
+            train_tokens=_whole(m("train", "train_tokens")),
+            tokens_per_second=m("train", "tokens_per_second"),
+            train_seconds=self.train_seconds,
+            quantize_seconds=made["quantize"].seconds if "quantize" in made else None,
+            pack_seconds=made["pack"].seconds if "pack" in made else None,
+            eval_seconds=m("evaluate", "eval_seconds"),
+            eval_seconds_strict=m("evaluate", "eval_seconds_strict"),
+            peak_memory_bytes=_whole(m("train", "peak_memory_bytes")),
+            provenance={
+                **provenance(self.runtime),
+                "data": {name: made[name].digest for name in ("corpus", "tokenize", "shards") if name in made},
+            },
+        )
+
+
+def run_trial(config: RunConfig, store: Store, runtime: Runtime) -> Result | None:
+    """Run one trial. Rank 0 returns its result; other ranks take part in training and return None.
+
+    Raises:
+        UserError: if the data cannot be used. Any other exception is a bug or a fault.
+    """
+    trial = _Trial(config, runtime)
+    try:
+        _train(trial, store)
+        if runtime.leads:
+            _deploy(trial, store)
+    except InfeasibleTrial as stopped:
+        trial.infeasible.append(stopped.outcome)
+    return trial.result() if runtime.leads else None
+
+
+def _train(trial: _Trial, store: Store) -> None:
+    config, runtime = trial.config, trial.runtime
+    tokens = _tokens(trial, store)
+    vocab_size = int(tokens.metrics["vocab_size"])
+    measure = partial(probe, evaluate=config.evaluate, device=runtime.device)
+    stage = train_stage(vocab_size, measure)
+    trial.add("train", stage(store, tokens, runtime=runtime, seed=config.seed,
+                             model=config.model, optim=config.optim, train=config.train))  # fmt: skip
+
+
+def _tokens(trial: _Trial, store: Store) -> Artifact:
+    """The token directory: made by rank 0, then found by the others."""
+    if not trial.runtime.leads:
+        trial.runtime.agree(None)
+    made = trial.config.data.build(store, trial.runtime)
+    if trial.runtime.leads:
+        trial.runtime.agree(None)
+    for name, artifact in made:
+        trial.add(name, artifact)
+    return made[-1][1]
+
+
+def _deploy(trial: _Trial, store: Store) -> None:
+    config, made, runtime = trial.config, trial.made, trial.runtime
+    tokens = made.get("tokenize") or made["shards"]
+    statistics = []
+    if config.calibrate is not None and config.quantize.needs_hessians:
+        statistics.append(trial.add("calibrate", CALIBRATE(
+            store, made["train"], tokens, runtime=runtime, seed=config.seed, calibrate=config.calibrate
+        )))  # fmt: skip
+    trial.judge()
+    quantized = trial.add("quantize", QUANTIZE(
+        store, made["train"], *statistics, runtime=runtime, quantize=config.quantize
+    ))  # fmt: skip
+    packed = trial.add("pack", PACK(store, quantized, code_artifact(), runtime=runtime, pack=config.pack))
+    trial.add("prequant", PREQUANT(store, made["train"], tokens, runtime=runtime, evaluate=config.evaluate))
+    if trial.judge():
+        trial.add("evaluate", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))
+        trial.judge()
+
+
+def validate(result: Result, store: Store, runtime: Runtime) -> Result:
+    """Score a finished trial's artifact once on the validation split, and certify it.
+
+    The store remembers, so asking again scores nothing twice. A certificate that fails makes the trial
+    infeasible.
+    """
+    config = parse_config(result.config)
+    trial = _Trial(config, runtime)
+    _train(trial, store)
+    _deploy(trial, store)
+    tokens = trial.made.get("tokenize") or trial.made["shards"]
+    packed = trial.made["pack"]
+    scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
+    certificate = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
+    stages = dict(result.stages)
+    for name, a in (("validate", scored), ("certify", certificate)):
+        runtime.report(-1, {STAGE_DONE + name: a.seconds})
+        stages[name] = StageResult(key=a.key, cached=a.cached, seconds=a.seconds, metrics=a.metrics)
+    failed = certificate.metrics["failed_checks"]
+    outcomes = [i for i in result.infeasible if i.reason != "certificate"]
+    if failed:
+        outcomes.append(Infeasible(reason="certificate", measured=failed, limit=0))
+    return result.but(
+        stages=stages,
+        validation_bpb=scored.metrics["bpb"],
+        infeasible=outcomes,
+        status="infeasible" if outcomes else "ok",
+    )
+
+
+def attachments(result: Result, store: Store) -> dict[str, Path]:
+    """Files of a trial worth keeping with its record, by name, as far as the store still has them."""
+    wanted = {
+        "ledger.npz": ("evaluate", EVALUATE.name, "ledger.npz"),
+        "certificate.json": ("certify", CERTIFY.name, "certificate.json"),
+        "artifact.bin": ("pack", PACK.name, ARTIFACT),
+    }
+    found = {}
+    for name, (stage, directory, file) in wanted.items():
+        if stage in result.stages and (a := store.find(directory, result.stages[stage].key)) is not None:
+            found[name] = a.path / file
+    return found
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

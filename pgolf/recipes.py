@@ -1,0 +1,106 @@
+"""Named starting points. A recipe is a function; variants derive from another and change a few lines.
+
+The laptop recipes play the same game with everything scaled down, under the `laptop` profile.
+"""
+
+from collections.abc import Callable
+
+from pgolf.data.source import PythonStdlib
+from pgolf.errors import ConfigError, nearest
+from pgolf.evaluate.windows import Sliding
+from pgolf.model.attention import Attention
+from pgolf.model.gpt import GptConfig
+from pgolf.model.ln_scale import LnScale
+from pgolf.model.mlp import Mlp
+from pgolf.model.rope import Rope
+from pgolf.optim.adam import Adam
+from pgolf.optim.ema import Ema
+from pgolf.optim.muon import Muon
+from pgolf.optim.optimizer import Optim
+from pgolf.optim.schedule import Schedule
+from pgolf.quantize.calibrate import Calibrate
+from pgolf.quantize.gptq import Gptq
+from pgolf.quantize.grids import RoleGrids
+from pgolf.quantize.rtn import Rtn
+from pgolf.quantize.sd_clip import SdClip
+from pgolf.rules import LAPTOP, PARAMETER_GOLF
+from pgolf.run import RunConfig
+from pgolf.train.budget import Seconds, Steps
+from pgolf.train.loop import Train
+
+
+def naive_baseline() -> RunConfig:
+    """The competition's first baseline: 9 layers of width 512, relu^2, full RoPE, int8 rows."""
+    return RunConfig(
+        name="naive_baseline",
+        model=GptConfig(rope=Rope(dims=64)),
+        optim=Optim(),
+        train=Train(budget=Seconds(seconds=600), batch_tokens=524_288, context=1024),
+        quantize=Rtn(grids=_int8()),
+        calibrate=None,
+        evaluate=Sliding(context=1024, stride=1024),
+        rules=PARAMETER_GOLF,
+    )
+
+
+def laptop_baseline() -> RunConfig:
+    """The naive baseline in miniature: the same choices, a width and a length for two cores."""
+    return naive_baseline().but(
+        name="laptop_baseline",
+        data=PythonStdlib(),
+        model=GptConfig(layers=4, width=96, attention=Attention(heads=4, kv_heads=2), rope=Rope(dims=24)),
+        train=Train(budget=Steps(steps=100), batch_tokens=2048, context=256, rows_at_once=16, probes=3),
+        evaluate=Sliding(context=256, stride=128),
+        rules=LAPTOP,
+    )
+
+
+def laptop_late() -> RunConfig:
+    """What the late record stacks changed, in miniature: partial RoPE, leaky relu^2 at mult 3, row-normalized
+    Muon with decay, an averaged long warmdown with a floor, and GPTQ on SDClip grids at 6 bits."""
+    base = laptop_baseline()
+    return base.but(
+        name="laptop_late",
+        model=base.model.but(
+            rope=Rope(dims=8), mlp=Mlp(mult=3.0, negative_slope=0.5), ln_scale=LnScale(),
+            attention=Attention(heads=4, kv_heads=2, qk_gain=3.0),
+        ),
+        optim=Optim(
+            muon=Muon(lr=0.03, momentum=0.95, row_normalize=True, weight_decay=0.05),
+            adam=Adam(embedding_lr=0.05, control_lr=0.02),
+            schedule=Schedule(warmdown_fraction=0.75, min_lr=0.05),
+            ema=Ema(window_fraction=0.06),
+        ),
+        quantize=Gptq(grids=RoleGrids(embedding=SdClip(bits=7, clip_sigmas=14.0))),
+        calibrate=Calibrate(tokens=16_384, context=256),
+    )  # fmt: skip
+
+
+def tiny() -> RunConfig:
+    """A trial of seconds, for trying commands out and for tests; its scores mean nothing."""
+    base = laptop_late()
+    return base.but(
+        name="tiny",
+        model=base.model.but(layers=2, width=32, attention=Attention(heads=2, kv_heads=1), rope=Rope(dims=8)),
+        train=base.train.but(budget=Steps(steps=12), batch_tokens=1024, context=64, probes=1),
+        calibrate=Calibrate(tokens=2048, context=64),
+        evaluate=Sliding(context=64, stride=64),
+        certify=base.certify.but(sample_tokens=96),
+    )
+
+
+def _int8() -> RoleGrids:
+    grid = SdClip(bits=8, clip_sigmas=20.0)
+    return RoleGrids(embedding=grid, attention=grid, mlp=grid)
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    f.__name__: f for f in (naive_baseline, laptop_baseline, laptop_late, tiny)
+}
+
+
+def recipe(name: str) -> RunConfig:
+    """A recipe by name. Raises ConfigError naming the nearest."""
+    if name not in RECIPES:
+        raise ConfigError("a config is a file that can be read, or a recipe's name", name, nearest(name, RECIPES))
+    return RECIPES[name]()

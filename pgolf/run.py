@@ -1,0 +1,106 @@
+"""`RunConfig`: a trial on one screen, and everything that decides its result.
+
+The name is a label and the seed a replicate: neither is part of the config's digest, so rows that
+differ in the seed alone are seeds of one candidate.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from pgolf.certify.stage import Certify
+from pgolf.data.source import DataSource, PythonStdlib
+from pgolf.errors import ConfigError
+from pgolf.evaluate.windows import Sliding
+from pgolf.model.gpt import GptConfig
+from pgolf.optim.optimizer import Optim
+from pgolf.pack.brotli_packer import BrotliPacker
+from pgolf.pack.stage import Packer
+from pgolf.quantize.calibrate import Calibrate
+from pgolf.quantize.gptq import Gptq
+from pgolf.quantize.stage import Quantizer
+from pgolf.rules import LAPTOP, Rules
+from pgolf.section import Refusal, RuleBroken, Section, assign, digest_of, parse
+from pgolf.train.loop import Train
+
+
+class RunConfig(Section):
+    """One candidate: representation, network, optimizer, quantizer, packer, evaluation, rules."""
+
+    name: str = "unnamed"  # the recipe it came from; a label
+    seed: int = Field(42, ge=0)
+    data: DataSource = PythonStdlib()
+    model: GptConfig = GptConfig()
+    optim: Optim = Optim()
+    train: Train = Train()
+    calibrate: Calibrate | None = Calibrate()
+    quantize: Quantizer = Gptq()
+    pack: Packer = BrotliPacker()
+    evaluate: Sliding = Sliding()
+    certify: Certify = Certify()
+    rules: Rules = LAPTOP
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "RunConfig":
+        if self.quantize.needs_hessians and self.calibrate is None:
+            raise RuleBroken("GPTQ needs calibration", "calibrate=null", "set calibrate, or quantize.kind=rtn")
+        if self.train.rows % self.rules.gang.ranks:
+            ranks = self.rules.gang.ranks
+            rows = max(self.train.rows // ranks, 1) * ranks
+            raise RuleBroken(
+                "a batch's rows (train.batch_tokens / train.context) are shared evenly by the ranks",
+                f"{self.train.rows} rows on {ranks} ranks",
+                f"train.batch_tokens={rows * self.train.context}",
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything but the label and the seed."""
+        return digest_of({k: v for k, v in self.plain().items() if k not in ("name", "seed")})
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.digest[:8]}"
+
+
+def parse_config(data: Any) -> RunConfig:
+    """Raises ConfigError, in three lines, for anything that is not a RunConfig."""
+    parsed = parse(RunConfig, data)
+    if isinstance(parsed, Refusal):
+        raise ConfigError(parsed.rule, parsed.given, parsed.remedy)
+    assert isinstance(parsed, RunConfig)
+    return parsed
+
+
+def with_settings(config: RunConfig | dict[str, Any], assignments: list[str]) -> RunConfig:
+    """Apply `path=value` settings, then validate. Raises ConfigError."""
+    data = config.plain() if isinstance(config, RunConfig) else config
+    for assignment in assignments:
+        try:
+            data = assign(data, assignment)
+        except RuleBroken as broken:
+            raise ConfigError(broken.refusal.rule, broken.refusal.given, broken.refusal.remedy) from None
+    return parse_config(data)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A YAML or JSON file as plain data. Raises ConfigError if it is missing or neither."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("a config is a file that can be read, or a recipe's name", f"{path}: {error.strerror}",
+                          "`pgolf recipes` lists the recipes") from None  # fmt: skip
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("a config is YAML or JSON", f"{path}: {error}", "mend the file") from None
+    if not isinstance(data, dict):
+        raise ConfigError("a config is a mapping of settings", f"{path}: {type(data).__name__}",
+                          "write `key: value` lines")  # fmt: skip
+    return data
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The config as YAML that `read_config` reads back to an equal value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=110)
