@@ -78,7 +78,11 @@ def search(
     with session(ray_address, round_.rules), only_driver(home / f"search-{round_.name}.lock"):
         study = Study.open(round_, storage, resume=resume)
         recorder = (open_recorder or _recorder())(
-            round_name=round_.name, store_dir=home, tracking_uri=tracking_uri, rules=round_.rules
+            round_name=round_.name,
+            store_dir=home,
+            tracking_uri=tracking_uri,
+            rules=round_.rules,
+            resume=resume,
         )
         try:
             books = Books(study, Results(home / "trials" / round_.name), recorder, say, budget)
@@ -87,8 +91,9 @@ def search(
             unscored = {} if books.live else _score_finalists(books, store, validator)
         finally:
             recorder.finish()
-        return SearchOutcome(round_.name, books.finished, books.ranked(), _why(books), study.committed(), unscored,
-                             storage)  # fmt: skip
+        return SearchOutcome(
+            round_.name, books.finished, books.ranked(), _why(books), study.committed(), unscored, storage
+        )
 
 
 def _run_trials(books: Books, store: Store, runner: TrialRunner) -> None:
@@ -155,8 +160,8 @@ def only_driver(lock: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError("one driver at a time works on a study", str(lock),
-                            "wait for the other search to end, or take another --store") from None  # fmt: skip
+            remedy = "wait for the other search to end, or take another --store"
+            raise UserError("one driver at a time works on a study", str(lock), remedy) from None
         yield
 
 

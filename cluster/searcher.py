@@ -31,7 +31,7 @@ class StudySearcher(Searcher):
         """Objectives belong to the study, so Tune must not have been given any."""
         return metric is None and mode is None
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is one
         step = self.books.next()
         if step == "over":
             return Searcher.FINISHED

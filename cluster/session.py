@@ -34,11 +34,11 @@ def session(address: str | None, rules: Rules) -> Iterator[None]:
     Raises:
         UserError: if this machine, asked to be the cluster, cannot hold one gang.
     """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if ray.is_initialized():
         yield
         return
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     if address is None and any(name in os.environ for name in IN_A_JOB):
         address = "auto"
     if address is None:

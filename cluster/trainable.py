@@ -69,7 +69,9 @@ class Batch:
 class GangTrainable(tune.Trainable):
     """One trial after the other on the same gang (`reuse_actors`)."""
 
-    def setup(self, config: dict[str, Any], *, rules: Rules, store: Store, runner: TrialRunner) -> None:
+    def setup(  # type: ignore[override]  # `with_parameters` brings the rest
+        self, config: dict[str, Any], *, rules: Rules, store: Store, runner: TrialRunner
+    ) -> None:
         group = ray.util.get_current_placement_group()
         assert group is not None, "Tune places a Trainable in its trial's group"
         self.gang = Gang(rules.gang, group, first_bundle=1)
@@ -78,7 +80,7 @@ class GangTrainable(tune.Trainable):
         self._begin(config[ASSIGNMENT])
 
     def step(self) -> dict[str, Any]:
-        """What the gang said within a second. Our own faults become verdicts too: Tune would hide their text."""
+        """What the gang said within a second. Our own faults are verdicts too: Tune would hide their text."""
         try:
             said, verdict = self._listen()
             text = Batch(said, verdict, time.monotonic() - self._began).text()

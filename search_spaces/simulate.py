@@ -13,6 +13,7 @@ The constants are made up. Policies may be compared on it; no number it gives me
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import optuna
 from optuna.storages import InMemoryStorage
@@ -92,7 +93,7 @@ def run(config: SimulatedConfig) -> Result:
     if config.adapt_lr:
         bpb -= 0.02 - 0.004 * math.log10(config.adapt_lr / 3e-3) ** 2
     bpb += random.Random(f"{config.digest}/{config.seed}").gauss(0, NOISE_BPB)
-    measured = {
+    measured: dict[str, Any] = {
         "artifact_bytes": artifact_bytes,
         "train_seconds": train_seconds,
         "eval_seconds": eval_seconds,

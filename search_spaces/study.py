@@ -157,8 +157,15 @@ class Study:
         self._live[number].set_user_attr("gate_bpb", bpb)
 
     def gate_limit(self) -> float | None:
-        """What a trial that starts now must stay under at its gate; None if nothing was measured yet."""
-        seen = [trial.user_attrs["gate_bpb"] for trial in self.trials if "gate_bpb" in trial.user_attrs]
+        """What a trial that starts now must stay under at its gate; None if nothing was measured yet.
+
+        Trials that turned out to be over a cap do not count: an illegal giant would shut the gate to all.
+        """
+        seen = [
+            trial.user_attrs["gate_bpb"]
+            for trial in self.trials
+            if "gate_bpb" in trial.user_attrs and all(trial.constraints.get(cap, 0) <= 0 for cap in CAPS)
+        ]
         return self.round.gate.tolerance * min(seen) if self.round.gate and seen else None
 
     def committed(self) -> float:
