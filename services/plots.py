@@ -48,18 +48,13 @@ def progress(rows: Sequence[Row], rules: Rules) -> Figure:
     strip.set_ylabel("not\nfeasible", rotation=0, ha="right", va="center", color=MUTED, fontsize=9)
     strip.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     axes.tick_params(labelbottom=False, length=0)
-    axes.set_ylabel("deployed bits per byte, select split (lower is better)")
+    axes.set_ylabel("bits per byte as deployed, select split")
     _room_for_outliers(axes, _values(feasible, "bpb"))
     _title(axes, f"Search progress: {_round(rows)}",
            f"{len(feasible)} of {len(ranked)} finished trials feasible under the {rules.name} rules: "
            f"{rules.artifact_bytes:,} bytes, {rules.train_seconds:g} s training, "
            f"{rules.eval_seconds:g} s evaluation")  # fmt: skip
-    handles, labels = axes.get_legend_handles_labels()
-    more_handles, more_labels = strip.get_legend_handles_labels()
-    if handles or more_handles:
-        axes.legend(
-            handles + more_handles, labels + more_labels, frameon=False, fontsize=9, loc="upper right"
-        )
+    _legend(figure, axes, strip)
     return figure
 
 
@@ -74,23 +69,31 @@ def pareto(rows: Sequence[Row], rules: Rules) -> Figure:
         axes.scatter(_values(illegal, "artifact_bytes"), _values(illegal, "bpb"), marker="x", s=36,
                      color=MUTED, linewidths=1.3, label="not feasible", zorder=2)  # fmt: skip
     if legal:
+        edges = [INK if r.pareto else "white" for r in legal]
         points = axes.scatter(_values(legal, "artifact_bytes"), _values(legal, "bpb"), s=52, zorder=4,
-                              c=_values(legal, "eval_seconds"), cmap="viridis", edgecolors="white",
-                              linewidths=0.8, label="feasible")  # fmt: skip
+                              c=_values(legal, "eval_seconds"), cmap="viridis", edgecolors=edges,
+                              linewidths=1.1, label="feasible (ringed: on the front)")  # fmt: skip
         bar = figure.colorbar(points, ax=axes, pad=0.02, fraction=0.04)
         bar.set_label(f"evaluation seconds (cap {rules.eval_seconds:g})", color=INK)
         bar.outline.set_visible(False)
+    unscored = [r for r in rows if r.bpb is None and r.artifact_bytes is not None]
+    if unscored:
+        axes.scatter(
+            _values(unscored, "artifact_bytes"), [0.985] * len(unscored), marker="|", s=60, color=ALARM,
+            transform=axes.get_xaxis_transform(), label="packed, not scored", zorder=2,
+        )  # fmt: skip
+    _size_limits(axes, _values([*known, *unscored], "artifact_bytes"), rules.artifact_bytes)
     _front_line(axes, [r for r in legal if r.pareto])
     axes.axvline(rules.artifact_bytes, color=ALARM, linewidth=1.4, linestyle=(0, (5, 3)), zorder=1,
                  label=f"byte cap {rules.artifact_bytes:,}")  # fmt: skip
     _room_for_outliers(axes, _values(legal, "bpb"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}"))
     axes.set_xlabel("artifact, thousand bytes (code and model)")
-    axes.set_ylabel("deployed bits per byte, select split (lower is better)")
+    axes.set_ylabel("bits per byte as deployed, select split")
     _title(axes, f"What the deployed tuple trades: {_round(rows)}",
            f"{sum(r.pareto for r in legal)} of {len(legal)} feasible trials on the front of "
            "(bpb, bytes, evaluation seconds)")  # fmt: skip
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0.0, -0.13), ncols=4)
+    _legend(figure, axes)
     return figure
 
 
@@ -115,6 +118,8 @@ def _figure(panels: int, height_ratios: Sequence[float] | None = None) -> tuple[
         panel.spines[["top", "right"]].set_visible(False)
         panel.spines[["left", "bottom"]].set_color(MUTED)
         panel.tick_params(colors=INK, labelsize=9)
+        panel.xaxis.label.set(color=INK, fontsize=10)
+        panel.yaxis.label.set(color=INK, fontsize=10)
     return figure, axes
 
 
@@ -156,12 +161,35 @@ def _room_for_outliers(axes: Axes, values: Sequence[float]) -> None:
     if len(values) >= 8:
         ordered = sorted(values)
         best, bulk = ordered[0], ordered[int(0.9 * (len(ordered) - 1))]
-        axes.set_ylim(best - 0.12 * (bulk - best), bulk + 0.5 * (bulk - best))
+        top = bulk + 0.5 * (bulk - best)
+        axes.set_ylim(best - 0.12 * (bulk - best), top)
+        above = sum(value > top for value in values)
+        if above:
+            axes.text(0.01, 0.97, f"{above} more above {top:.2f}", transform=axes.transAxes, va="top",
+                      color=MUTED, fontsize=9)  # fmt: skip
 
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:
     """A measurement of rows that are known to have it."""
     return [float(getattr(row, name)) for row in rows]
+
+
+def _size_limits(axes: Axes, sizes: Sequence[float], cap: int) -> None:
+    """From the smallest artifact to a little over the cap; an artifact far over it is at the edge."""
+    if sizes:
+        low, high = min(*sizes, cap), max(min(max(sizes), 1.35 * cap), cap)
+        margin = 0.04 * (high - low) or 1.0
+        axes.set_xlim(low - margin, high + margin)
+
+
+def _legend(figure: Figure, *panels: Axes) -> None:
+    """One legend below the panels, where no point can be."""
+    found = [panel.get_legend_handles_labels() for panel in panels]
+    handles = [handle for handles, _ in found for handle in handles]
+    labels = [label for _, labels in found for label in labels]
+    if handles:
+        columns = min(len(labels), 4)
+        figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=columns)
 
 
 def _title(axes: Axes, title: str, subtitle: str) -> None:
