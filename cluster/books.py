@@ -8,7 +8,7 @@ A trial counts as finished once its result file lies there whole. A driver that 
 a RUNNING trial with a result; the next one tells it without running it again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from pgolf.run import RunConfig
 
 
+Attach = Callable[[Result], Mapping[str, Path]]  # a result's files worth keeping with its record, by name
+
+
 class Recorder(Protocol):
     """Where a search is recorded; `services.tracking.Recorder`. None of these may block or raise."""
 
     def trial_started(self, number: int, config: "RunConfig", params: dict[str, Any]) -> None: ...
     def trial_progress(self, number: int, step: int, metrics: Mapping[str, float]) -> None: ...
-    def trial_finished(self, number: int, result: Result) -> None: ...
+    def trial_finished(self, number: int, result: Result, attachments: Mapping[str, Path]) -> None: ...
     def trial_lost(self, number: int, reason: str) -> None: ...
     def finish(self) -> None: ...
 
@@ -67,8 +70,11 @@ class Results:
 class Books:
     """One driver's books over a study."""
 
-    def __init__(self, study: Study, results: Results, recorder: Recorder, say: Say, budget: Budget) -> None:
+    def __init__(
+        self, study: Study, results: Results, recorder: Recorder, say: Say, budget: Budget, attach: Attach
+    ) -> None:
         self.study, self.results, self.recorder, self.say, self.budget = study, results, recorder, say, budget
+        self.attach = attach
         self.live: dict[int, Proposal] = {}
         known = study.digests()  # files of a study that was deleted since are not this study's
         self.finished = {n: r for n, r in results.all().items() if known.get(n) == r.config_digest}
@@ -78,7 +84,7 @@ class Books:
         """Settle what dead drivers left: tell what was finished, give up on what never will be."""
         for number in self.study.orphans:
             if (result := self.finished.get(number)) is not None:
-                self.recorder.trial_finished(number, result)
+                self._record(number, result)
                 self.study.tell(number, result)
         self.say(SearchStarted(self.study.round, store, self.budget.trials, len(self.finished),
                                self.study.orphans, self.budget.gang_seconds))  # fmt: skip
@@ -116,7 +122,7 @@ class Books:
         self.study.spent(number, gang_seconds)
         self.results.write(number, result)
         self.finished[number] = result
-        self.recorder.trial_finished(number, result)
+        self._record(number, result)
         self.study.tell(number, result)
         best = self.best()
         self.say(TrialFinished(number, result, best, self.finished[best].bpb if best is not None else None))
@@ -129,13 +135,13 @@ class Books:
         if not again:
             self.finished[number] = failed(proposal, reason)
             self.results.write(number, self.finished[number])
-            self.recorder.trial_finished(number, self.finished[number])
+            self._record(number, self.finished[number])
 
     def amend(self, number: int, result: Result) -> None:
         """A finished trial with more measured: its validation score and certificate."""
         self.results.write(number, result)
         self.finished[number] = result
-        self.recorder.trial_finished(number, result)
+        self._record(number, result)
 
     def best(self) -> int | None:
         """The number of the feasible trial with the lowest bpb."""
@@ -158,6 +164,9 @@ class Books:
         if self.budget.gang_seconds is None:
             return True
         return self.study.committed() + most_gang_seconds(self.study.round.rules) <= self.budget.gang_seconds
+
+    def _record(self, number: int, result: Result) -> None:
+        self.recorder.trial_finished(number, result, self.attach(result))
 
     def _gone(self, number: int, reason: str, again: bool) -> None:
         self.recorder.trial_lost(number, reason)

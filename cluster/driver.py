@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from cluster.events import Say
 from cluster.searcher import StudySearcher
 from cluster.session import session
 from cluster.trainable import GangTrainable, TrialRunner, placement
+from pgolf import pipeline
 from pgolf.errors import ConfigError, UserError
 from pgolf.formats.result import Result
 from pgolf.rules import Rules
@@ -60,8 +62,8 @@ def search(
     study_storage: str | None = None,
     resume: bool = False,
     front: bool = False,
-    trial_runner: TrialRunner | None = None,  # None: pgolf.pipeline.run_trial
-    validator: finalists.Validator | None = None,  # None: pgolf.pipeline.validate
+    trial_runner: TrialRunner = pipeline.run_trial,
+    validator: finalists.Validator = pipeline.validate,
     open_recorder: Callable[..., Recorder] | None = None,  # None: services.tracking.Recorder.open
     say: Say,
 ) -> SearchOutcome:
@@ -85,9 +87,10 @@ def search(
             resume=resume,
         )
         try:
-            books = Books(study, Results(home / "trials" / round_.name), recorder, say, budget)
+            attach = partial(pipeline.attachments, store=store)
+            books = Books(study, Results(home / "trials" / round_.name), recorder, say, budget, attach)
             books.open(store.root)
-            _run_trials(books, store, trial_runner or _pipeline().run_trial)
+            _run_trials(books, store, trial_runner)
             unscored = {} if books.live else _score_finalists(books, store, validator)
         finally:
             recorder.finish()
@@ -117,9 +120,9 @@ def _run_trials(books: Books, store: Store, runner: TrialRunner) -> None:
     shutil.rmtree(scratch / name, ignore_errors=True)
 
 
-def _score_finalists(books: Books, store: Store, validator: finalists.Validator | None) -> dict[int, str]:
+def _score_finalists(books: Books, store: Store, validator: finalists.Validator) -> dict[int, str]:
     round_ = books.study.round
-    scorer = finalists.on_a_gang(round_.rules.gang, validator or _pipeline().validate, store)
+    scorer = finalists.on_a_gang(round_.rules.gang, validator, store)
     return finalists.score(books, round_.finalists, scorer)
 
 
@@ -163,12 +166,6 @@ def only_driver(lock: Path) -> Iterator[None]:
             remedy = "wait for the other search to end, or take another --store"
             raise UserError("one driver at a time works on a study", str(lock), remedy) from None
         yield
-
-
-def _pipeline() -> Any:
-    from pgolf import pipeline  # late: a fake runner needs no torch model code
-
-    return pipeline
 
 
 def _recorder() -> Callable[..., Recorder]:

@@ -43,8 +43,8 @@ def score(books: Books, finalists: int, scorer: Scorer) -> dict[int, str]:
 
 
 def on_a_gang(gang: rules.Gang, validator: Validator, store: Store) -> Scorer:
-    """Scoring on a gang in a placement group of its own, given back at the end."""
-    return partial(_score_one, gang, validator, store)
+    """Scoring on one rank of its own: only training is collective, and a finalist is trained already."""
+    return partial(_score_one, gang.but(ranks=1), validator, store)
 
 
 def _unscored(books: Books, finalists: int, errors: dict[int, str]) -> list[int]:

@@ -133,7 +133,7 @@ class Notes:
     def trial_progress(self, number: int, step: int, metrics: object) -> None:
         self.calls.append(("progress", number, step, metrics))
 
-    def trial_finished(self, number: int, result: Result) -> None:
+    def trial_finished(self, number: int, result: Result, attachments: object) -> None:
         self.calls.append(("finished", number, result))
 
     def trial_lost(self, number: int, reason: str) -> None:
