@@ -5,20 +5,22 @@ stops it where going on would be paid for nothing: a candidate over the byte cap
 search ranks on the select split; `validate` scores an artifact once on validation and certifies it.
 """
 
+import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from pgolf.certify.stage import CERTIFY
-from pgolf.errors import Infeasible, InfeasibleTrial
+from pgolf.certify.stage import CERTIFICATE, CERTIFY
+from pgolf.errors import DataError, Infeasible, InfeasibleTrial
 from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
-from pgolf.formats.blob import ARTIFACT
+from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.result import DeployedTuple, Result, StageResult
 from pgolf.pack.stage import PACK, code_artifact
 from pgolf.quantize.calibrate import CALIBRATE
 from pgolf.quantize.stage import QUANTIZE
 from pgolf.run import RunConfig, parse_config
 from pgolf.runtime import Runtime, provenance
-from pgolf.stage import Artifact, Store, sha256_of
+from pgolf.stage import Artifact, Store, link_or_copy, sha256_of
 from pgolf.train.stage import train_stage
 
 STAGE_DONE = "stage_done/"  # report(-1, {STAGE_DONE + name: seconds})
@@ -188,6 +190,33 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result:
         infeasible=outcomes,
         status="infeasible" if outcomes else "ok",
     )
+
+
+def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runtime) -> dict[str, Any]:
+    """Score and certify an artifact that no trial of this store made.
+
+    Raises:
+        DataError: if it is no whole artifact, or its vocabulary is not the data's.
+    """
+    artifact = read_artifact(file)
+    tokens = config.data.build(store, runtime)[-1][1]
+    if artifact.vocab_size != tokens.metrics["vocab_size"]:
+        raise DataError("an artifact is scored on tokens of its own vocabulary",
+                        f"{artifact.vocab_size} in {file}, {tokens.metrics['vocab_size']:.0f} in the data",
+                        "give the config it was trained with: --config")  # fmt: skip
+    with store.workspace() as work:
+        home = Path(work) / "given" / "artifact"
+        home.mkdir(parents=True)
+        link_or_copy(file, home / ARTIFACT)
+        packed = Artifact.of(home)
+        scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
+        made = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
+    return dict(json.loads((made.path / CERTIFICATE).read_text()))
+
+
+def certificate_of(result: Result, store: Store) -> dict[str, Any]:
+    """The certificate that `validate` made for a result."""
+    return dict(json.loads(attachments(result, store)["certificate.json"].read_text()))
 
 
 def attachments(result: Result, store: Store) -> dict[str, Path]:

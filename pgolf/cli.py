@@ -1,0 +1,437 @@
+"""The front door: `pgolf ...`. The only file of this package that may import the other three, lazily.
+
+Exit codes: 0 did what was asked, 1 the answer is no (a reproduction that differs, a certificate that
+fails, a trial that is infeasible), 2 a user's mistake, in three lines: rule, value, way out.
+"""
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pgolf.errors import ConfigError, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Search for the best deployed tiny language model. Begin with `pgolf search laptop`.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+StoreOption = Annotated[str, typer.Option("--store", help="Directory or fsspec URL of stages and records.")]
+TrackingOption = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow server; default: mlflow.db in the store.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run id, a name, a unique beginning of either, `#RANK`, or a result.json.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one setting: path=value. May be repeated.")
+]
+
+
+def main() -> None:
+    """The installed command: runs the app and turns user mistakes into three lines and exit code 2."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        app()
+    except UserError as error:
+        print(f"pgolf: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"pgolf: the disk has room for what is written\n  given: {error.filename or error}\n"
+              "  way out: free some space and run the same command again; finished work is kept",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(2)
+
+
+FULL = (28, 122)  # ENOSPC, EDQUOT
+
+
+def _config(name: str, settings: list[str] | None) -> Any:
+    """A recipe by name or a file, with settings applied; nothing is written."""
+    from pgolf.recipes import RECIPES, recipe
+    from pgolf.run import read_config, with_settings
+
+    data = recipe(name) if name in RECIPES or not _looks_like_a_file(name) else read_config(Path(name))
+    return with_settings(data, settings or [])
+
+
+def _looks_like_a_file(name: str) -> bool:
+    return Path(name).suffix in (".yaml", ".yml", ".json") or os.sep in name or Path(name).is_file()
+
+
+def _runtime(gang: Any, report: Any) -> Any:
+    """This process's rank in the gang that the config asks for, or an error that says how to start it."""
+    import torch
+
+    from pgolf.runtime import Runtime
+
+    runtime = Runtime.local(gang, report)
+    if gang.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("rules.gang.device=cuda needs an NVIDIA GPU, and this machine shows none", "cuda",
+                          "--set rules.gang.device=cpu, or run it on a machine with GPUs")  # fmt: skip
+    if runtime.world_size != gang.ranks:
+        again = f"torchrun --nproc-per-node {gang.ranks} -m pgolf {shlex.join(sys.argv[1:])}"
+        raise ConfigError(f"this config's gang has {gang.ranks} ranks", f"{runtime.world_size} process(es)",
+                          f"start it with: {again}")  # fmt: skip
+    return runtime
+
+
+class _Lines:
+    """Progress of one trial as plain lines: a tenth of the training at a time, then every stage."""
+
+    def __init__(self) -> None:
+        self.console, self.next, self.began = Console(stderr=True, highlight=False), 0.0, time.monotonic()
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        if "train_loss" in metrics and (metrics["progress"] >= self.next or "val_bpb" in metrics):
+            self.next = metrics["progress"] + 0.1
+            probe = f"  val_bpb {metrics['val_bpb']:.4f}" if "val_bpb" in metrics else ""
+            self._say(f"train {metrics['progress']:>4.0%}  step {step}  loss {metrics['train_loss']:.4f}{probe}")
+        for name, seconds in metrics.items():
+            if name.startswith("stage_done/"):
+                self._say(f"{name.partition('/')[2]} done ({seconds:.1f} s)")
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"[dim]{time.monotonic() - self.began:7.1f} s[/dim]  {text}", soft_wrap=True)
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(help="A YAML or JSON file, or a recipe's name.")],
+    settings: SetOption = None,
+    store: StoreOption = "store",
+    out: Annotated[Path | None, typer.Option(help="Where result.json goes; default runs/<name>.")] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Also score once on the validation split, and certify.")
+    ] = False,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one trial, whole: train, quantize, pack, reload in a fresh process, score.
+
+    Example: `pgolf run laptop_baseline --set train.budget.steps=200 --out runs/mine`
+    """
+    from pgolf.pipeline import attachments, run_trial
+    from pgolf.pipeline import validate as validated
+    from pgolf.run import to_yaml
+    from pgolf.stage import Store
+
+    chosen = _config(config, settings)
+    lines = _Lines()
+    recorder = None
+
+    def report(step: int, metrics: Mapping[str, float]) -> None:
+        lines(step, metrics)
+        if recorder is not None:
+            recorder.trial_progress(number, step, metrics)
+
+    runtime = _runtime(chosen.rules.gang, report)
+    chosen.data.check()
+    place = Store(store)
+    number = time.time_ns() // 1_000_000
+    if runtime.leads:
+        from services.tracking import Recorder
+
+        recorder = Recorder.open(
+            round_name="single", store_dir=place.directory, tracking_uri=tracking_uri, rules=chosen.rules
+        )
+        recorder.trial_started(number, chosen, {})
+    done = False
+    try:
+        with runtime.joined():
+            result = run_trial(chosen, place, runtime)
+            if validate and runtime.leads and result is not None and result.status == "ok":
+                result = validated(result, place, runtime)
+        if recorder is None or result is None:
+            return
+        recorder.trial_finished(number, result, attachments=attachments(result, place))
+        done = True
+    finally:
+        if recorder is not None:
+            if not done:
+                recorder.trial_lost(number, "the process ended before the trial did")
+            recorder.finish()
+    where = out or Path("runs") / result.name
+    result.write(where / "result.json")
+    (where / "config.yaml").write_text(to_yaml(chosen))
+    if as_json:
+        print(json.dumps(result.plain(), indent=1, sort_keys=True))
+    else:
+        from services.cards import card
+
+        Console().print(card(result))
+        Console(highlight=False).print(f"result: {where / 'result.json'}", soft_wrap=True)
+    raise typer.Exit(0 if result.status == "ok" else 1)
+
+
+@app.command()
+def search(
+    round_name: Annotated[str, typer.Argument(metavar="ROUND", help="A module under search_spaces/rounds.")],
+    trials: Annotated[int | None, typer.Option(help="Trials of the whole study.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option(help="Stop asking before this is overspent.")] = None,
+    usd: Annotated[float | None, typer.Option(help="The same in dollars, at the profile's price.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A running cluster; default: start one here.")] = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    study_storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL; default: study.db in the store.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was stopped.")] = False,
+    front: Annotated[
+        bool, typer.Option("--front", help="Search the front of (bpb, bytes, seconds) instead of bpb under caps.")
+    ] = False,
+) -> None:
+    """Search a round: Ray Tune drives Optuna over whole trials, ranked by what would ship.
+
+    Example: `pgolf search laptop --trials 14 --store store`
+    """
+    from cluster.closing import closing_screen
+    from cluster.driver import search as drive
+    from cluster.progress import Progress
+    from pgolf.stage import Store
+    from search_spaces.rounds import load
+
+    chosen = load(round_name)
+    place = Store(store)
+    with Progress() as progress:
+        outcome = drive(
+            chosen, store=place, trials=trials, max_concurrent=max_concurrent, gpu_hours=gpu_hours, usd=usd,
+            ray_address=ray_address, tracking_uri=tracking_uri, study_storage=study_storage,
+            resume=resume, front=front, say=progress,
+        )  # fmt: skip
+    closing_screen(Console(), outcome, chosen.rules, place, store, tracking_uri)
+    raise typer.Exit(0 if outcome.best is not None else 1)
+
+
+@app.command()
+def submit(
+    round_name: Annotated[str, typer.Argument(metavar="ROUND", help="A module under search_spaces/rounds.")],
+    address: Annotated[str, typer.Option(help="The cluster's dashboard, e.g. http://127.0.0.1:8265.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="After `--`: options for `pgolf search` on the cluster.")
+    ] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once the job is accepted.")] = False,
+) -> None:
+    """Submit a search to a Ray cluster and follow its log; the same as `ray job submit`.
+
+    Example: `pgolf submit laptop --address http://127.0.0.1:8265 -- --trials 50 --store s3://bucket/pgolf`
+    """
+    from cluster.jobs import submit as submit_job
+    from search_spaces.rounds import load
+
+    load(round_name)
+    raise typer.Exit(submit_job(round_name, address, arguments or [], wait=not no_wait))
+
+
+@app.command()
+def board(
+    round_name: Annotated[str | None, typer.Argument(metavar="[ROUND]", help="Only this round.")] = None,
+    by: Annotated[str, typer.Option(help="deployed or pareto.")] = "deployed",
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The leaderboard. Ranks are on the select split; finalists also show validation.
+
+    Example: `pgolf board laptop --by pareto`
+    """
+    from pgolf.stage import Store
+    from services.leaderboard import rank_rows, read_board, render
+
+    if by not in ("deployed", "pareto"):
+        raise ConfigError("--by is deployed or pareto", by, "--by deployed")
+    rows = rank_rows(read_board(Store(store).directory, tracking_uri, round_name), by=by)
+    if as_json:
+        print(json.dumps([row.plain() for row in rows], indent=1))
+    else:
+        render(rows, Console(), None)
+
+
+@app.command()
+def recipes(as_json: JsonOption = False) -> None:
+    """The recipes: names that `pgolf run` takes, with their size and what was published of them.
+
+    Example: `pgolf recipes --json`
+    """
+    from pgolf.estimate import estimate
+    from pgolf.recipes import PUBLISHED, RECIPES
+    from pgolf.train.budget import Seconds
+
+    rows = []
+    for name, make in RECIPES.items():
+        config = make()
+        budget = config.train.budget
+        rows.append({
+            "name": name, "about": " ".join((make.__doc__ or "").split()), **estimate(config),
+            "train_seconds": budget.seconds if isinstance(budget, Seconds) else None,
+            "published": PUBLISHED.get(name), "config": config.plain(),
+        })  # fmt: skip
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    from rich.table import Table
+
+    table = Table("recipe", "params", "predicted bytes", "published bpb", "about", box=None, pad_edge=False)
+    for row in rows:
+        published = row["published"]["bpb"] if row["published"] else ""
+        table.add_row(row["name"], f"{row['params']:,}", f"{row['predicted_artifact_bytes']:,}", str(published), row["about"])  # fmt: skip
+    Console().print(table)
+
+
+@app.command()
+def ui(
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """The MLflow UI on the store; sort the runs table by `rank` for the leaderboard.
+
+    Example: `pgolf ui --port 5001`
+    """
+    from pgolf.stage import Store
+    from services.ui import serve
+
+    serve(Store(store).directory, tracking_uri, port=port, host=host)
+
+
+@app.command()
+def show(
+    run_: RunArgument, store: StoreOption = "store", tracking_uri: TrackingOption = None, as_json: JsonOption = False
+) -> None:
+    """One trial's card: its tuple against the caps, its stages, its config, where it came from.
+
+    Example: `pgolf show '#1'`
+    """
+    from services.cards import card
+
+    result = _resolved(run_, store, tracking_uri)
+    if as_json:
+        print(json.dumps(result.plain(), indent=1, sort_keys=True))
+    else:
+        Console().print(card(result))
+
+
+@app.command()
+def diff(
+    a: RunArgument, b: RunArgument, store: StoreOption = "store", tracking_uri: TrackingOption = None
+) -> None:
+    """What differs between two trials: settings first, then what they came to.
+
+    Example: `pgolf diff '#1' laptop_baseline`
+    """
+    from services.cards import difference
+
+    Console().print(difference(_resolved(a, store, tracking_uri), _resolved(b, store, tracking_uri)))
+
+
+@app.command()
+def reproduce(
+    run_: RunArgument,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", help="Redo from here: train, quantize, pack or evaluate.")
+    ] = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rerun a trial from its stored config and say whether it comes to the same tuple.
+
+    Example: `pgolf reproduce '#1'`
+    """
+    from pgolf.run import parse_config
+    from pgolf.stage import Store
+    from services.reproduction import STAGES, render
+    from services.reproduction import reproduce as again
+
+    if from_stage is not None and from_stage not in STAGES:
+        raise ConfigError("--from names a stage", from_stage, ", ".join(STAGES))
+    result = _resolved(run_, store, tracking_uri)
+    runtime = _runtime(parse_config(result.config).rules.gang, _Lines())
+    with runtime.joined():
+        outcome = again(result, Store(store), runtime, from_stage)
+    if runtime.leads and as_json:
+        print(json.dumps(outcome.plain(), indent=1))
+    elif runtime.leads:
+        Console().print(render(outcome))
+    raise typer.Exit(0 if outcome.agree else 1)
+
+
+@app.command()
+def certify(
+    run_: Annotated[str, typer.Argument(metavar="RUN_OR_ARTIFACT", help="A run, or an artifact.bin.")],
+    config: Annotated[
+        str, typer.Option(help="For an artifact: the config whose data and evaluation it is scored with.")
+    ] = "laptop_baseline",
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score an artifact on the validation split and prove the score: laws, and a lossless round trip.
+
+    Example: `pgolf certify '#1'`
+    """
+    from pgolf.certify.report import render
+    from pgolf.pipeline import certificate_of, certify_artifact, validate
+    from pgolf.run import parse_config
+    from pgolf.stage import Store
+
+    if Path(run_).suffix == ".bin":
+        chosen = _config(config, None)
+        runtime = _runtime(chosen.rules.gang.but(ranks=1), _Lines())
+        chosen.data.check()
+        with runtime.joined():
+            report = certify_artifact(Path(run_), chosen, Store(store), runtime)
+    else:
+        result = _resolved(run_, store, tracking_uri)
+        chosen = parse_config(result.config)
+        runtime = _runtime(chosen.rules.gang.but(ranks=1), _Lines())
+        with runtime.joined():
+            report = certificate_of(validate(result, Store(store), runtime), Store(store))
+    print(json.dumps(report, indent=1, sort_keys=True)) if as_json else Console().print(render(report))
+    raise typer.Exit(0 if report["verdict"] == "holds" else 1)
+
+
+@app.command()
+def doctor(store: StoreOption = "store", as_json: JsonOption = False) -> None:
+    """What this machine has and what will be used of it.
+
+    Example: `pgolf doctor --json`
+    """
+    from pgolf.doctor import examine
+
+    facts = examine(Path(store))
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        Console(highlight=False).print(f"{name:<14} {shown if shown != [] else 'none'}", soft_wrap=True)
+
+
+def _resolved(run_: str, store: str, tracking_uri: str | None) -> Any:
+    from pgolf.stage import Store
+    from services.runs import resolve
+
+    result, _ = resolve(run_, Store(store).directory, tracking_uri)
+    return result

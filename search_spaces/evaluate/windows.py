@@ -1,0 +1,12 @@
+"""Ranges of sliding evaluation: context as trained or twice that, stride as a share of it."""
+
+from optuna.trial import BaseTrial
+
+from pgolf.evaluate.windows import Sliding
+
+
+def windows(trial: BaseTrial, at: str, trained: int) -> Sliding:
+    return Sliding(
+        context=trial.suggest_categorical(f"{at}.context", [trained, 2 * trained]),
+        stride=trial.suggest_categorical(f"{at}.stride", [trained // 4, trained // 2, trained]),
+    )

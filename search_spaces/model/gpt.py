@@ -1,0 +1,36 @@
+"""The architecture's joint space: depth and width from the caller's range, everything else by technique."""
+
+from optuna.trial import BaseTrial
+
+from pgolf.model.gpt import GptConfig
+from search_spaces.model.attention import attention
+from search_spaces.model.embedding import embedding
+from search_spaces.model.ln_scale import ln_scale
+from search_spaces.model.mlp import mlp
+from search_spaces.model.residual import residual
+from search_spaces.model.rope import rope
+from search_spaces.model.softcap import softcap
+from search_spaces.model.u_net import u_net
+
+
+def gpt(
+    trial: BaseTrial, at: str, *, layers: tuple[int, int], width: tuple[int, int, int], head_dim: int | None = None,
+    heads: int | None = None,
+) -> GptConfig:  # fmt: skip
+    """`layers` is (least, most), `width` is (least, most, step); give either `head_dim` or `heads`."""
+    assert (head_dim is None) != (heads is None), "one of them follows from the width"
+    depth = trial.suggest_int(f"{at}.layers", *layers)
+    wide = trial.suggest_int(f"{at}.width", width[0], width[1], step=width[2])
+    n = heads if heads is not None else wide // (head_dim or wide)
+    return GptConfig(
+        layers=depth,
+        width=wide,
+        attention=attention(trial, f"{at}.attention", n),
+        rope=rope(trial, f"{at}.rope", wide // n),
+        mlp=mlp(trial, f"{at}.mlp"),
+        residual=residual(trial, f"{at}.residual"),
+        embedding=embedding(trial, f"{at}.embedding"),
+        u_net=u_net(trial, f"{at}.u_net"),
+        ln_scale=ln_scale(trial, f"{at}.ln_scale"),
+        softcap=softcap(trial, f"{at}.softcap"),
+    )

@@ -1,0 +1,1 @@
+"""Ranges of the techniques of pgolf/quantize, one function each under the same name."""

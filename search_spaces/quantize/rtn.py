@@ -1,0 +1,10 @@
+"""RTN has no settings of its own beside its grids."""
+
+from optuna.trial import BaseTrial
+
+from pgolf.quantize.rtn import Rtn
+from search_spaces.quantize.grids import grids
+
+
+def rtn(trial: BaseTrial, at: str) -> Rtn:
+    return Rtn(grids=grids(trial, f"{at}.grids"))
