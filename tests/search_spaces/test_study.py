@@ -38,7 +38,9 @@ def params_of(study):
 
 
 def test_a_cap_is_a_relative_violation_and_a_kept_one_is_negative():
-    result = outcome(SimulatedConfig(), "infeasible", artifact_bytes=5_000_000, train_seconds=300, eval_seconds=900)
+    result = outcome(
+        SimulatedConfig(), "infeasible", artifact_bytes=5_000_000, train_seconds=300, eval_seconds=900
+    )
     assert violations(result, RULES) == {"artifact_bytes": 0.25, "train_seconds": -0.5, "eval_seconds": 0.5}
 
 
@@ -46,7 +48,9 @@ def test_a_trial_over_a_cap_with_all_its_values_is_complete_and_infeasible():
     study = Study.open(ROUND, InMemoryStorage())
     proposal = study.ask()
     over = {"artifact_bytes": 6_000_000, "train_seconds": 10, "eval_seconds": 10}
-    study.tell(proposal.number, outcome(proposal.config, "infeasible", RULES.broken_by(**over), bpb=1.2, **over))
+    study.tell(
+        proposal.number, outcome(proposal.config, "infeasible", RULES.broken_by(**over), bpb=1.2, **over)
+    )
     trial = study.trials[0]
     assert trial.state == TrialState.COMPLETE
     assert trial.values == [1.2]
