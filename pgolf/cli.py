@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -105,7 +105,9 @@ class _Lines:
         if "train_loss" in metrics and (metrics["progress"] >= self.next or "val_bpb" in metrics):
             self.next = metrics["progress"] + 0.1
             probe = f"  val_bpb {metrics['val_bpb']:.4f}" if "val_bpb" in metrics else ""
-            self._say(f"train {metrics['progress']:>4.0%}  step {step}  loss {metrics['train_loss']:.4f}{probe}")
+            self._say(
+                f"train {metrics['progress']:>4.0%}  step {step}  loss {metrics['train_loss']:.4f}{probe}"
+            )
         for name, seconds in metrics.items():
             if name.startswith("stage_done/"):
                 self._say(f"{name.partition('/')[2]} done ({seconds:.1f} s)")
@@ -146,14 +148,14 @@ def run(
 
     runtime = _runtime(chosen.rules.gang, report)
     chosen.data.check()
-    place = Store(store)
-    number = time.time_ns() // 1_000_000
+    place, number = Store(store), 0
     if runtime.leads:
         from services.tracking import Recorder
 
         recorder = Recorder.open(
             round_name="single", store_dir=place.directory, tracking_uri=tracking_uri, rules=chosen.rules
         )
+        number = recorder.next_number
         recorder.trial_started(number, chosen, {})
     done = False
     try:
@@ -190,7 +192,9 @@ def search(
     max_concurrent: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
     gpu_hours: Annotated[float | None, typer.Option(help="Stop asking before this is overspent.")] = None,
     usd: Annotated[float | None, typer.Option(help="The same in dollars, at the profile's price.")] = None,
-    ray_address: Annotated[str | None, typer.Option(help="A running cluster; default: start one here.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running cluster; default: start one here.")
+    ] = None,
     store: StoreOption = "store",
     tracking_uri: TrackingOption = None,
     study_storage: Annotated[
@@ -198,7 +202,8 @@ def search(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a search that was stopped.")] = False,
     front: Annotated[
-        bool, typer.Option("--front", help="Search the front of (bpb, bytes, seconds) instead of bpb under caps.")
+        bool,
+        typer.Option("--front", help="Search the front of (bpb, bytes, seconds) instead of bpb under caps."),
     ] = False,
 ) -> None:
     """Search a round: Ray Tune drives Optuna over whole trials, ranked by what would ship.
@@ -246,7 +251,9 @@ def submit(
 @app.command()
 def board(
     round_name: Annotated[str | None, typer.Argument(metavar="[ROUND]", help="Only this round.")] = None,
-    by: Annotated[str, typer.Option(help="deployed or pareto.")] = "deployed",
+    by: Annotated[
+        Literal["deployed", "pareto"], typer.Option(help="By bpb, or the front of the tuple first.")
+    ] = "deployed",
     store: StoreOption = "store",
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
@@ -256,10 +263,9 @@ def board(
     Example: `pgolf board laptop --by pareto`
     """
     from pgolf.stage import Store
-    from services.leaderboard import rank_rows, read_board, render
+    from services.board import render
+    from services.leaderboard import rank_rows, read_board
 
-    if by not in ("deployed", "pareto"):
-        raise ConfigError("--by is deployed or pareto", by, "--by deployed")
     rows = rank_rows(read_board(Store(store).directory, tracking_uri, round_name), by=by)
     if as_json:
         print(json.dumps([row.plain() for row in rows], indent=1))
@@ -277,7 +283,7 @@ def recipes(as_json: JsonOption = False) -> None:
     from pgolf.recipes import PUBLISHED, RECIPES
     from pgolf.train.budget import Seconds
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, make in RECIPES.items():
         config = make()
         budget = config.train.budget
@@ -294,7 +300,8 @@ def recipes(as_json: JsonOption = False) -> None:
     table = Table("recipe", "params", "predicted bytes", "published bpb", "about", box=None, pad_edge=False)
     for row in rows:
         published = row["published"]["bpb"] if row["published"] else ""
-        table.add_row(row["name"], f"{row['params']:,}", f"{row['predicted_artifact_bytes']:,}", str(published), row["about"])  # fmt: skip
+        size = f"{row['predicted_artifact_bytes']:,}"
+        table.add_row(row["name"], f"{row['params']:,}", size, str(published), row["about"])
     Console().print(table)
 
 
@@ -317,7 +324,10 @@ def ui(
 
 @app.command()
 def show(
-    run_: RunArgument, store: StoreOption = "store", tracking_uri: TrackingOption = None, as_json: JsonOption = False
+    run_: RunArgument,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """One trial's card: its tuple against the caps, its stages, its config, where it came from.
 
@@ -349,7 +359,8 @@ def diff(
 def reproduce(
     run_: RunArgument,
     from_stage: Annotated[
-        str | None, typer.Option("--from", help="Redo from here: train, quantize, pack or evaluate.")
+        Literal["train", "quantize", "pack", "evaluate"] | None,
+        typer.Option("--from", help="Redo from here; what lies upstream is taken from the store."),
     ] = None,
     store: StoreOption = "store",
     tracking_uri: TrackingOption = None,
@@ -361,18 +372,23 @@ def reproduce(
     """
     from pgolf.run import parse_config
     from pgolf.stage import Store
-    from services.reproduction import STAGES, render
+    from services.reproduction import render
     from services.reproduction import reproduce as again
 
-    if from_stage is not None and from_stage not in STAGES:
-        raise ConfigError("--from names a stage", from_stage, ", ".join(STAGES))
     result = _resolved(run_, store, tracking_uri)
     runtime = _runtime(parse_config(result.config).rules.gang, _Lines())
     with runtime.joined():
         outcome = again(result, Store(store), runtime, from_stage)
-    if runtime.leads and as_json:
-        print(json.dumps(outcome.plain(), indent=1))
-    elif runtime.leads:
+    if outcome is None:  # not the leading rank
+        return
+    if as_json:
+        answer = {
+            "agree": outcome.agree, "same_artifact": outcome.same_artifact, "same_bpb": outcome.same_bpb,
+            "reasons": outcome.reasons, "reused": outcome.reused,
+            "original": outcome.original.plain(), "again": outcome.again.plain(),
+        }  # fmt: skip
+        print(json.dumps(answer, indent=1))
+    else:
         Console().print(render(outcome))
     raise typer.Exit(0 if outcome.agree else 1)
 

@@ -100,7 +100,9 @@ class _Trial:
             peak_memory_bytes=_whole(m("train", "peak_memory_bytes")),
             provenance={
                 **provenance(self.runtime),
-                "data": {name: made[name].digest for name in ("corpus", "tokenize", "shards") if name in made},
+                "data": {
+                    name: made[name].digest for name in ("corpus", "tokenize", "shards") if name in made
+                },
             },
         )
 

@@ -45,7 +45,9 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "RunConfig":
         if self.quantize.needs_hessians and self.calibrate is None:
-            raise RuleBroken("GPTQ needs calibration", "calibrate=null", "set calibrate, or quantize.kind=rtn")
+            raise RuleBroken(
+                "GPTQ needs calibration", "calibrate=null", "set calibrate, or quantize.kind=rtn"
+            )
         if self.train.rows % self.rules.gang.ranks:
             ranks = self.rules.gang.ranks
             rows = max(self.train.rows // ranks, 1) * ranks

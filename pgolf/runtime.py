@@ -107,7 +107,17 @@ def peak_memory_bytes(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-PACKAGES = ("torch", "numpy", "sentencepiece", "brotli", "constriction", "pydantic", "ray", "optuna", "mlflow")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "sentencepiece",
+    "brotli",
+    "constriction",
+    "pydantic",
+    "ray",
+    "optuna",
+    "mlflow",
+)
 
 
 def provenance(runtime: Runtime) -> dict[str, object]:

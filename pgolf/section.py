@@ -11,10 +11,12 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+S = TypeVar("S", bound="Section")  # typing.Self in a method is what the tests' type checker cannot read
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,22 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def but(self, **changes: Any) -> Self:
+    def but(self: S, **changes: Any) -> S:
         """A copy with some fields changed, validated again (pydantic's model_copy does not)."""
         return type(self).model_validate({**dict(self), **changes})
 
     def plain(self) -> dict[str, Any]:
-        """Plain JSON values. Off leaves no trace: fields that are None are left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """Plain JSON values that parse back to an equal section.
+
+        Off leaves no trace: a field that is None and is None by default is left out, so that a new
+        optional technique changes no old identity. None is kept where the default is something.
+        """
+        return self.model_dump(mode="json")
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {k: v for k, v in serialize(self).items() if v is not None or fields[k].default is not None}
 
 
 def canonical(value: Any) -> str:
@@ -94,7 +105,9 @@ def _refuse_unhashable(value: Any, at: str) -> None:
 def parse(cls: type[Section], data: Any) -> Refusal | Section:
     """Validate `data`; a refusal (its first error, explained) instead of pydantic's page of text."""
     if not isinstance(data, Mapping):
-        return Refusal(f"a config is a mapping of {cls.__name__}'s settings", data, "write `key: value` lines")
+        return Refusal(
+            f"a config is a mapping of {cls.__name__}'s settings", data, "write `key: value` lines"
+        )
     try:
         return cls.model_validate(data)
     except ValidationError as error:
@@ -114,7 +127,9 @@ def assign(data: dict[str, Any], assignment: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise RuleBroken("the value of --set is YAML", assignment, "quote it: --set 'name=\"a: b\"'") from None
+        raise RuleBroken(
+            "the value of --set is YAML", assignment, "quote it: --set 'name=\"a: b\"'"
+        ) from None
     return _assigned(data, keys, value, path.strip())
 
 
@@ -158,7 +173,11 @@ def _remedy(cls: type[Section], loc: tuple[Any, ...]) -> str:
     field = _field_at(cls, loc)
     if field is None:
         return "see the recipe's own value with `pgolf recipes --json`"
-    default = "" if field.is_required() else f"; the default is {_brief(field.get_default(call_default_factory=True))}"
+    default = (
+        ""
+        if field.is_required()
+        else f"; the default is {_brief(field.get_default(call_default_factory=True))}"
+    )
     kind = getattr(field.annotation, "__name__", str(field.annotation))
     limits = ", ".join(str(m) for m in field.metadata)
     return f"a value of type {kind}" + (f" with {limits}" if limits else "") + default

@@ -1,7 +1,7 @@
 """The two processes of the round trip; the second has only what `decompress` names.
 
-    python -m pgolf.certify compress   artifact.bin plan.json coded.bin
-    python -m pgolf.certify decompress artifact.bin tokenizer.model coded.bin text.bin
+python -m pgolf.certify compress   artifact.bin plan.json coded.bin
+python -m pgolf.certify decompress artifact.bin tokenizer.model coded.bin text.bin
 """
 
 import argparse

@@ -5,7 +5,6 @@ A check returns None when its law holds and otherwise one sentence that says wha
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch

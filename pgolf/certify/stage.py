@@ -56,7 +56,12 @@ def _certify(
         "is_a_distribution": checks.is_a_distribution(network, v),
     }
     trip, verdicts["round_trip"] = _round_trip(
-        packed / ARTIFACT, tokens / TOKENIZER, tokenizer, sample(ids, windows, certify.sample_tokens), nll, out
+        packed / ARTIFACT,
+        tokens / TOKENIZER,
+        tokenizer,
+        sample(ids, windows, certify.sample_tokens),
+        nll,
+        out,
     )
     failed = [name for name, broken in verdicts.items() if broken]
     report: dict[str, Any] = {
@@ -104,14 +109,17 @@ def _round_trip(
     artifact: Path, model: Path, tokenizer: Tokenizer, plan: list[dict[str, Any]], nll: NDArray[np.float64],
     out: Path,
 ) -> tuple[Metrics, str | None]:  # fmt: skip
-    (out / "plan.json").write_text(json.dumps(plan))
+    plan_file, coded_file, text_file = out / "plan.json", out / "coded.bin", out / "text.json"
+    plan_file.write_text(json.dumps(plan))
     sealed = ["--sealed", str(artifact.parents[2])]
-    run_fresh("pgolf.certify", [*sealed, "compress", str(artifact), str(out / "plan.json"), str(out / "coded.bin")], 1)
-    (out / "plan.json").unlink()  # the second process could not read it, and now there is nothing to read
-    run_fresh("pgolf.certify", [*sealed, "decompress", str(artifact), str(model), str(out / "coded.bin"), str(out / "text.json")], 1)  # fmt: skip
-    coded = coded_bytes((out / "coded.bin").read_bytes())
+    first = ["compress", artifact, plan_file, coded_file]
+    run_fresh("pgolf.certify", [*sealed, *map(str, first)], 1)
+    plan_file.unlink()  # the second process is not given it, and now there is nothing to be given
+    second = ["decompress", artifact, model, coded_file, text_file]
+    run_fresh("pgolf.certify", [*sealed, *map(str, second)], 1)
+    coded = coded_bytes(coded_file.read_bytes())
     expected = sum(math.fsum(nll[p["at"] + 1 : p["at"] + p["length"] + 1]) for p in plan) / math.log(2) / 8
-    restored = [bytes.fromhex(text) for text in json.loads((out / "text.json").read_text())]
+    restored = [bytes.fromhex(text) for text in json.loads(text_file.read_text())]
     wanted = [tokenizer.decode(p["tokens"][1:]) for p in plan]
     trip = {
         "documents": len(plan),

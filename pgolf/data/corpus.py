@@ -71,7 +71,9 @@ def split_of(sha256: str, select_fraction: float, validation_fraction: float) ->
     return "select" if place < validation_fraction + select_fraction else "train"
 
 
-def write_documents(documents: list[Document], out: Path, select_fraction: float, validation_fraction: float) -> dict[str, float]:  # fmt: skip
+def write_documents(
+    documents: list[Document], out: Path, select_fraction: float, validation_fraction: float
+) -> dict[str, float]:
     """Write `<split>.jsonl` ({id, sha256, text}) per split; returns document and byte counts.
 
     Raises:

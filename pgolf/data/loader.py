@@ -42,10 +42,12 @@ def document_starts(tokens: Int[Tensor, "*rows context"]) -> Bool[Tensor, "*rows
 class Windows:
     """An endless, seeded sequence of global batches over the training shards of a token directory."""
 
-    def __init__(self, directory: Path, context: int, rows: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, directory: Path, context: int, rows: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
         if rows % world:
             raise ConfigError("the rows of a batch are shared evenly among the ranks",
-                              f"{rows} rows on {world} ranks", "change train.batch_tokens or train.context")  # fmt: skip
+                              f"{rows} rows on {world} ranks", "change train.batch_tokens")  # fmt: skip
         self.shards = [read_shard(f) for f in shards_of(directory, "train")]
         self.context, self.rows, self.seed = context, rows, seed
         self.mine = slice(rank * rows // world, (rank + 1) * rows // world)

@@ -94,7 +94,11 @@ class Shards(Source):
 
     def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
         files = [Path(self.tokenizer), *self._files("train"), *self._files("validation")]
-        splits = ["", *["train"] * len(self._files("train")), *["validation"] * len(self._files("validation"))]
+        splits = [
+            "",
+            *["train"] * len(self._files("train")),
+            *["validation"] * len(self._files("validation")),
+        ]
         inputs = [
             Artifact(f, digest_of([split, sha256_of(f)])) for f, split in zip(files, splits, strict=True)
         ]
@@ -103,7 +107,7 @@ class Shards(Source):
 
     def _files(self, split: Literal["train", "validation"]) -> list[Path]:
         pattern = getattr(self, split)
-        found = [Path(f) for f in sorted(glob.glob(pattern)) if "_bytes_" not in Path(f).name]
+        found = [Path(f) for f in sorted(glob.glob(pattern)) if "_bytes_" not in Path(f).name]  # noqa: PTH207 (absolute globs)
         if not found:
             raise DataError(f"data.{split} names shards that exist", pattern, "check the path or the glob")
         return found
@@ -121,7 +125,9 @@ def _tokenize(corpus: Path, *, out: Path, runtime: Runtime, tokenizer: SpBpe) ->
     (out / TOKENIZER).write_bytes(model.model)
     metrics: Metrics = {"vocab_size": model.vocab_size, "tokenizer_bytes": len(model.model)}
     for split in SPLITS:
-        tokens = np.array([t for d in read_documents(corpus, split) for t in [BOS, *model.encode(d)]], np.uint16)
+        tokens = np.array(
+            [t for d in read_documents(corpus, split) for t in [BOS, *model.encode(d)]], np.uint16
+        )
         metrics |= _write_split(model, out, split, tokens)
     return metrics
 
@@ -132,7 +138,10 @@ def _import_shards(splits: list[str]):  # type: ignore[no-untyped-def]
     def run(model_file: Path, *shards: Path, out: Path, runtime: Runtime, select: SelectTail) -> Metrics:
         model = Tokenizer.load(model_file)
         link_or_copy(model_file, out / TOKENIZER)
-        of = {split: [s for s, name in zip(shards, splits[1:], strict=True) if name == split] for split in SPLITS}
+        of = {
+            split: [s for s, name in zip(shards, splits[1:], strict=True) if name == split]
+            for split in SPLITS
+        }
         train, validation = of["train"], of["validation"]
         for i, shard in enumerate(train[:-1]):
             link_or_copy(shard, out / shard_name("train", i))

@@ -136,7 +136,9 @@ class Tokenizer:
         """
         ids = self._encoded(document)
         if self.lossless and self._joined(ids) != document:
-            raise DataError("a lossless tokenizer gives every byte back", repr(document[:60]), "report this text")
+            raise DataError(
+                "a lossless tokenizer gives every byte back", repr(document[:60]), "report this text"
+            )
         return ids
 
     def decode(self, ids: Iterable[int]) -> bytes:

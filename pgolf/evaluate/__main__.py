@@ -21,9 +21,9 @@ from pgolf.evaluate.windows import Sliding
 from pgolf.formats.blob import read_artifact
 from pgolf.formats.ledger import write_ledger
 from pgolf.formats.shards import read_shard
+from pgolf.fresh import seal
 from pgolf.model.gpt import assemble
 from pgolf.runtime import Clock
-from pgolf.fresh import seal
 
 
 def main(argv: list[str]) -> int:

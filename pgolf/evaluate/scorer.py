@@ -76,7 +76,9 @@ def score(
         ValueError: if the stream has nothing to score, or no bytes to divide by.
     """
     if len(tokens) < 2 or not int(counts[1:].sum(dtype=np.int64)):
-        raise ValueError(f"a stream of {len(tokens)} tokens and {int(counts.sum())} bytes has nothing to score")
+        raise ValueError(
+            f"a stream of {len(tokens)} tokens and {int(counts.sum())} bytes has nothing to score"
+        )
     windows = plan.plan(len(tokens))
     broken = check_ledger(windows, len(tokens))
     assert broken is None, broken

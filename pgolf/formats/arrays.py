@@ -5,6 +5,7 @@ An .npz (zip of .npy, fixed time stamps, no compression): readable anywhere, no 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,7 +16,8 @@ from pgolf.errors import StoreError
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
     """Write arrays in the mapping's order."""
-    np.savez(path, **{name.replace("/", "|"): np.ascontiguousarray(a) for name, a in arrays.items()})
+    plain: dict[str, Any] = {name.replace("/", "|"): np.ascontiguousarray(a) for name, a in arrays.items()}
+    np.savez(path, **plain)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
@@ -24,4 +26,6 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         with np.load(path, allow_pickle=False) as file:
             return {name.replace("|", "/"): file[name] for name in file.files}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise StoreError("a file of arrays can be read", f"{path}: {error}", "delete its store entry") from None
+        raise StoreError(
+            "a file of arrays can be read", f"{path}: {error}", "delete its store entry"
+        ) from None

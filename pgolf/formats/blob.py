@@ -81,9 +81,13 @@ def decode(data: bytes, origin: str = "the artifact") -> QuantizedModel:
         raise DataError("an artifact begins with PGOLF and its version", f"{origin}: {data[:8]!r}", remedy)
     digest, codec, body = data[8:40], data[40:48].rstrip(b"\0").decode("ascii", "replace"), data[48:]
     if hashlib.sha256(body).digest() != digest:
-        raise DataError("an artifact's bytes match the SHA-256 they carry", f"{origin}: cut short or altered", remedy)
+        raise DataError(
+            "an artifact's bytes match the SHA-256 they carry", f"{origin}: cut short or altered", remedy
+        )
     if codec not in DECOMPRESS:
-        raise DataError("an artifact's codec is known", f"{origin}: {codec}", f"known: {', '.join(DECOMPRESS)}")
+        raise DataError(
+            "an artifact's codec is known", f"{origin}: {codec}", f"known: {', '.join(DECOMPRESS)}"
+        )
     unpack = DECOMPRESS[codec]
     (length,) = struct.unpack_from("<I", body)
     header = json.loads(unpack(body[4 : 4 + length]))
@@ -110,7 +114,9 @@ def read_artifact(path: Path) -> QuantizedModel:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError("an artifact is a file that can be read", f"{path}: {error.strerror}", "check the path") from None
+        raise DataError(
+            "an artifact is a file that can be read", f"{path}: {error.strerror}", "check the path"
+        ) from None
     return decode(data, str(path))
 
 

@@ -44,7 +44,10 @@ def attend_reference(
         for t in range(time):
             begin = max(s for s in range(t + 1) if s == 0 or starts[b, s])
             for h in range(heads):
-                keys, values = k[b, h // group, begin : t + 1].double(), v[b, h // group, begin : t + 1].double()
+                keys, values = (
+                    k[b, h // group, begin : t + 1].double(),
+                    v[b, h // group, begin : t + 1].double(),
+                )
                 weight = torch.softmax(keys @ q[b, h, t].double() / math.sqrt(dim), dim=0)
                 out[b, h, t] = weight @ values
     return out.to(q.dtype)

@@ -49,7 +49,9 @@ class Attention(Section):
         return width // self.heads
 
     def build(self, width: int, rope: Rope) -> "AttentionModule":
-        return AttentionModule(width, self.heads, self.kv_heads, self.head_dim(width), self.qk_gain, rope.build())
+        return AttentionModule(
+            width, self.heads, self.kv_heads, self.head_dim(width), self.qk_gain, rope.build()
+        )
 
 
 class AttentionModule(nn.Module):

@@ -1,6 +1,6 @@
 """The assembly, and the one forward that training, calibration, evaluation and the compressor call.
 
-    x = n(E[t]);  encoder blocks push, decoder blocks pop;  logits = softcap(E n(x))
+x = n(E[t]);  encoder blocks push, decoder blocks pop;  logits = softcap(E n(x))
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -144,9 +144,7 @@ class Gpt(nn.Module):
             for name, module in self.named_modules()
             if isinstance(module, Linear)
         ]
-        handles.append(
-            self.final_norm.register_forward_hook(lambda _, __, out: see("embedding.weight", out))
-        )
+        handles.append(self.final_norm.register_forward_hook(lambda _, __, out: see("embedding.weight", out)))
         try:
             yield
         finally:

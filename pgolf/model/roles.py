@@ -25,7 +25,9 @@ def roles_of(model: nn.Module) -> dict[str, Role]:
     for prefix, module in model.named_modules():
         declared: dict[str, Role] = getattr(module, "ROLES", {})
         own = dict(module.named_parameters(recurse=False))
-        assert own.keys() <= declared.keys(), f"{type(module).__name__} declares no role for {own.keys() - declared.keys()}"
+        assert own.keys() <= declared.keys(), (
+            f"{type(module).__name__} declares no role for {own.keys() - declared.keys()}"
+        )
         for name in own:
             roles[f"{prefix}.{name}" if prefix else name] = declared[name]
     assert roles.keys() == dict(model.named_parameters()).keys(), "roles are a partition of the parameters"

@@ -22,7 +22,9 @@ class Rope(Section):
     @classmethod
     def _even(cls, dims: int) -> int:
         if dims % 2:
-            raise RuleBroken("RoPE rotates pairs of dimensions", f"dims={dims}", f"dims={dims - 1} or {dims + 1}")
+            raise RuleBroken(
+                "RoPE rotates pairs of dimensions", f"dims={dims}", f"dims={dims - 1} or {dims + 1}"
+            )
         return dims
 
     def build(self) -> "RopeModule":

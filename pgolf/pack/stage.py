@@ -21,7 +21,9 @@ from pgolf.stage import Artifact, Metrics, Stage
 Packer = Annotated[BrotliPacker | LzmaPacker, Field(discriminator="kind")]
 
 
-def _pack(quantized: Path, _code: Path, *, out: Path, runtime: Runtime, pack: BrotliPacker | LzmaPacker) -> Metrics:  # fmt: skip
+def _pack(
+    quantized: Path, _code: Path, *, out: Path, runtime: Runtime, pack: BrotliPacker | LzmaPacker
+) -> Metrics:
     model = QuantizedModel.read(quantized)
     data = encode(model, pack.codec(), pack.transpose)
     _equal(model, decode(data))

@@ -37,7 +37,8 @@ def _calibrate(
     trained = Checkpoint.read(checkpoint)
     network = assemble(trained.model, trained.vocab_size, trained.weights, runtime.device)
     rows = max(calibrate.tokens // calibrate.context, 1)
-    clock, sums = Clock(), {}
+    clock = Clock()
+    sums: dict[str, Tensor] = {}
 
     def see(name: str, x: Float[Tensor, "*batch inputs"]) -> None:
         flat = x.detach().flatten(0, -2).float()

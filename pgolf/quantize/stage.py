@@ -37,8 +37,8 @@ def _quantize(
         power[role.value] += float(w.square().sum(dtype=torch.float64))
     kept = {name: roles[name].value for name in matrices}
     QuantizedModel(trained.model, trained.vocab_size, matrices, kept, rest).write(out)
-    for role in squared:
-        metrics[f"relative_error_{role}"] = squared[role] / power[role]
+    for kind, error in squared.items():
+        metrics[f"relative_error_{kind}"] = error / power[kind]
     return metrics
 
 

@@ -72,18 +72,16 @@ def train(
     """
     network = model.build(vocab_size).reset(seed).on(runtime.device)
     optimizer = Optimizer(optim, network)
-    batches = iter(
-        Windows(tokens, train.context, train.rows, seed, runtime.rank, runtime.world_size)
-    )
+    batches = iter(Windows(tokens, train.context, train.rows, seed, runtime.rank, runtime.world_size))
     probes = [(i + 1) / (train.probes + 1) for i in range(train.probes)]
     clock, step, progress, reported = Clock(), 0, 0.0, -math.inf
-    loss = math.nan
+    loss, stopped = math.nan, None
     while progress < 1.0:
         with clock:
             loss = _accumulate(network, next(batches), train.rows_at_once, runtime)
             _finite(loss, vocab_size)
             # in wall-clock mode this step's own length is not known yet; the last one's serves
-            ahead = float(runtime.agree(train.budget.progress(step + 1, clock.read())))  # type: ignore[arg-type]
+            ahead, stopped = _agreed(runtime, train.budget.progress(step + 1, clock.read()), stopped)
             optimizer.step(progress, max(ahead - progress, 1e-9))
             step, progress = step + 1, ahead
         due = bool(probes) and progress >= probes[0] and progress < 1.0
@@ -92,9 +90,10 @@ def train(
         if runtime.leads and (due or time.monotonic() - reported > REPORT_SECONDS or progress >= 1.0):
             reported = time.monotonic()
             metrics = {"train_loss": loss, "train_seconds": clock.seconds, "progress": progress}
-            runtime.report(step, metrics | ({"val_bpb": probe(network)} if due else {}))
-        if due and runtime.world_size > 1:
-            dist.barrier()
+            stopped = _told(runtime, step, metrics | ({"val_bpb": probe(network)} if due else {}))
+        if due or runtime.world_size == 1:  # others wait here for the probe, off the clock
+            _, stopped = _agreed(runtime, progress, stopped)
+    _agreed(runtime, progress, stopped)
     with clock:
         optimizer.finish()
     if runtime.leads:
@@ -129,6 +128,24 @@ def _accumulate(network: Gpt, batch: Batch, rows_at_once: int, runtime: Runtime)
             g.copy_(mean.view_as(g))
         return float(flat[-1])
     return float(total)
+
+
+def _told(runtime: Runtime, step: int, metrics: Metrics) -> Infeasible | None:
+    """Report; the outcome that the listener stops the trial with, if it does."""
+    try:
+        runtime.report(step, metrics)
+    except InfeasibleTrial as gate:
+        return gate.outcome
+    return None
+
+
+def _agreed(runtime: Runtime, progress: float, stopped: Infeasible | None) -> tuple[float, Infeasible | None]:
+    """Rank 0's progress on every rank. Raises InfeasibleTrial on all of them if rank 0 was told to stop:
+    a rank that left alone would leave the others waiting for its gradients."""
+    progress, stopped = runtime.agree((progress, stopped))  # type: ignore[misc]
+    if stopped is not None:
+        raise InfeasibleTrial(stopped)
+    return progress, None
 
 
 def _finite(loss: float, vocab_size: int) -> None:

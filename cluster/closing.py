@@ -1,0 +1,64 @@
+"""The screen a search ends with: the board, where everything lies, and what to type next."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from cluster.driver import SearchOutcome
+from pgolf.rules import Rules
+from pgolf.stage import Store
+from services.board import render
+from services.leaderboard import rank_rows, read_board
+
+ENDED = {
+    "trials": "every trial of the round is done",
+    "budget": "the budget is spent",
+    "interrupt": "stopped before the end",
+}
+
+
+def closing_screen(
+    console: Console, outcome: SearchOutcome, rules: Rules, place: Store, store: str, tracking_uri: str | None
+) -> None:
+    """Print it. `store` is the option as the user wrote it, so that the commands can be typed as shown."""
+    rows = rank_rows(read_board(place.directory, tracking_uri, outcome.round_name))
+    console.print()
+    render(rows, console, rules)
+    say = Console(highlight=False).print
+    option = "" if store == "store" else f" --store {store}"
+    if tracking_uri:
+        option += f" --tracking-uri {tracking_uri}"
+    infeasible = sum(r.status == "infeasible" for r in outcome.results.values())
+    counts = f"{len(outcome.results)} trials, {infeasible} of them infeasible"
+    say(f"\n{ENDED[outcome.stopped_by]}: {counts}", soft_wrap=True)
+    best = outcome.best
+    if best is None:
+        say("no trial was feasible: loosen the round's rules or its space", soft_wrap=True)
+    for number, error in outcome.unscored.items():
+        say(f"trial {number} could not be validated: {error.strip().splitlines()[-1]}", soft_wrap=True)
+    say("\nwhere everything is", style="bold")
+    say(f"  stages and artifacts  {place.root}", soft_wrap=True)
+    say(f"  study (Optuna)        {_shown(outcome.study_storage)}", soft_wrap=True)
+    say(f"  records (MLflow)      {tracking_uri or place.directory / 'mlflow.db'}", soft_wrap=True)
+    say("\nwhat to type next", style="bold")
+    pgolf = ".venv/bin/pgolf" if Path(".venv/bin/pgolf").exists() else "pgolf"
+    lines = [("the leaderboard with its plots, in a browser", f"{pgolf} ui{option}")]
+    if outcome.stopped_by == "interrupt":
+        lines.insert(0, ("go on", f"{pgolf} search {outcome.round_name} --resume{option}"))
+    else:
+        more = len(outcome.results) + 10
+        lines.append(
+            ("ten more trials", f"{pgolf} search {outcome.round_name} --resume --trials {more}{option}")
+        )
+    if best is not None:
+        lines[1:1] = [
+            ("the winner's card", f"{pgolf} show '#1'{option}"),
+            ("the winner again, from its config", f"{pgolf} reproduce '#1'{option}"),
+            ("the winner's certificate", f"{pgolf} certify '#1'{option}"),
+        ]
+    for what, command in lines:
+        say(f"  {what:<45} {command}", soft_wrap=True)
+
+
+def _shown(storage: str) -> str:
+    return storage.removeprefix("sqlite:///")
