@@ -9,12 +9,12 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 S = TypeVar("S", bound="Section")  # typing.Self in a method is what the tests' type checker cannot read
 
@@ -63,7 +63,7 @@ class Section(BaseModel):
         return self.model_dump(mode="json")
 
     @model_serializer(mode="wrap")
-    def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_off(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         fields = type(self).model_fields
         return {k: v for k, v in serialize(self).items() if v is not None or fields[k].default is not None}
 
