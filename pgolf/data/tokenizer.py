@@ -13,6 +13,7 @@ look-up rule, in which the space before a word costs nothing directly after a do
 import io
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -181,7 +182,7 @@ class Tokenizer:
         bounds = np.flatnonzero(head == BOS)
         if len(bounds) == 0 or bounds[0] != 0:
             raise DataError(f"a shard begins with BOS ({BOS})", f"{where}: {head[:4].tolist()}", remedy)
-        for begin, end in list(zip(bounds, bounds[1:], strict=False))[:4]:
+        for begin, end in list(pairwise(bounds))[:4]:
             ids = head[begin + 1 : end].tolist()
             if self._encoded(self.text(ids)) != ids:
                 raise DataError("a shard's documents are split as this tokenizer splits them",

@@ -66,7 +66,7 @@ class QuantizedModel:
         model, vocab_size = read_meta(directory)
         matrices, roles = {}, {}
         for key in arrays:
-            kind, role, name = (key.split("/") + [""])[:3]
+            kind, role, name = [*key.split("/"), ""][:3]
             if kind == "q":
                 step = arrays[f"step/{role}/{name}"]
                 matrices[name] = QuantizedMatrix(_tensor(arrays[key]), _tensor(step))

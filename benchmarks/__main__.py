@@ -1,0 +1,151 @@
+"""Run the benchmarks and write what they measured, with hardware and commit, to benchmarks/results/.
+
+    make bench                     all of them
+    make bench ARGS=packing        those whose name contains a word
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pgolf.kernels.attention import attend, attend_reference, visible
+from pgolf.optim.muon import orthogonalize
+from pgolf.pipeline import run_trial
+from pgolf.quantize.gptq import Gptq
+from pgolf.quantize.sd_clip import SdClip
+from pgolf.recipes import laptop_late, tiny
+from pgolf.run import RunConfig
+from pgolf.runtime import Runtime, provenance
+from pgolf.stage import Store
+
+RESULTS = Path(__file__).parent / "results"
+Rows = dict[str, float]
+
+
+def attention(store: Store) -> Rows:
+    """The fused masked attention against the definition written out (float64, one query at a time)."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 128, 32), torch.randn(2, 2, 128, 32), torch.randn(2, 2, 128, 32)
+    starts = torch.rand(2, 128) < 0.05
+    starts[:, 0] = True
+    fused = _seconds(lambda: attend(q, k, v, visible(starts)), 20)
+    plain = _seconds(lambda: attend_reference(q, k, v, starts), 1)
+    return {"reference_over_fused": plain / fused}
+
+
+def muon_batched(store: Store) -> Rows:
+    """Newton-Schulz over a stack of equal matrices against a loop over them."""
+    stack = torch.randn(12, 128, 128)
+    loop = _seconds(lambda: [orthogonalize(m.unsqueeze(0), 5) for m in stack], 20)
+    return {"loop_over_batched": loop / _seconds(lambda: orthogonalize(stack, 5), 20)}
+
+
+def gptq_blocks(store: Store) -> Rows:
+    """GPTQ in blocks of 128 columns against one column after the other over the whole matrix."""
+    torch.manual_seed(0)
+    w, x = torch.randn(512, 1024), torch.randn(4096, 1024)
+    hessian = x.T @ x / len(x)
+    grid = SdClip()
+    loop = _seconds(lambda: Gptq(block=1024).quantize(w, grid, hessian), 1)
+    return {"column_loop_over_blocked": loop / _seconds(lambda: Gptq().quantize(w, grid, hessian), 1)}
+
+
+def trained(store: Store) -> Rows:
+    """On a trained laptop_late: GPTQ against RTN on equal grids, and packers against the codes' entropy."""
+    config = laptop_late()
+    rows: Rows = {}
+    runs = {
+        "gptq": config,
+        "rtn": config.but(quantize={"kind": "rtn", "grids": config.quantize.grids}),
+        "lzma": config.but(pack={"kind": "lzma"}),
+        "transposed": config.but(pack={"kind": "brotli", "transpose": True}),
+    }
+    results = {name: _trial(run, store) for name, run in runs.items()}
+    for name in ("gptq", "rtn"):
+        rows[f"{name}_gap_bpb"] = results[name].quantized_bpb - results[name].prequant_bpb
+    rows["rtn_gap_over_gptq_gap"] = rows["rtn_gap_bpb"] / rows["gptq_gap_bpb"]
+    ideal = _ideal_bytes(results["gptq"].stages["quantize"].key, store)
+    for name, packer in {"gptq": "brotli", "lzma": "lzma", "transposed": "brotli_transposed"}.items():
+        rows[f"{packer}_bytes_over_entropy"] = results[name].model_bytes / ideal
+    return rows
+
+
+def stage_cache(store: Store) -> Rows:
+    """A trial done before against the same trial done for the first time; another quantizer beside it."""
+    with tempfile.TemporaryDirectory() as fresh:
+        place = Store(fresh)
+        began = time.perf_counter()
+        _trial(tiny(), place)
+        first = time.perf_counter() - began
+        again = _seconds(lambda: _trial(tiny(), place), 3)
+    return {"first_over_cached": first / again}
+
+
+BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
+    f.__name__: f for f in (attention, muon_batched, gptq_blocks, trained, stage_cache)
+}
+
+
+def _trial(config: RunConfig, store: Store):  # type: ignore[no-untyped-def]
+    runtime = Runtime()
+    with runtime.joined():
+        return run_trial(config, store, runtime)
+
+
+def _ideal_bytes(key: str, store: Store) -> float:
+    """Zero-order entropy of each matrix's codes, plus two bytes for every float16."""
+    found = store.find("quantize", key)
+    assert found is not None
+    total = 0.0
+    with np.load(found.path / "codes.npz") as arrays:
+        for name in arrays.files:
+            a = arrays[name]
+            if a.dtype == np.int8:
+                share = np.unique(a, return_counts=True)[1] / a.size
+                total += a.size * float(-(share * np.log2(share)).sum()) / 8
+            else:
+                total += 2 * a.size
+    return total
+
+
+def _seconds(work: Callable[[], object], times: int) -> float:
+    """The least wall seconds of one call."""
+    best = float("inf")
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def main(words: list[str]) -> int:
+    chosen = {n: f for n, f in BENCHMARKS.items() if not words or any(w in n for w in words)}
+    if not chosen:
+        print(f"no benchmark is called that; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    report: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for name, bench in chosen.items():
+            report[name] = rows = bench(Store(directory))
+            for row, value in rows.items():
+                print(f"{name + '.' + row:<48} {value:.4g}", flush=True)
+    made = provenance(Runtime())
+    RESULTS.mkdir(exist_ok=True)
+    device = "gpu" if torch.cuda.is_available() else "cpu"
+    file = RESULTS / f"{device}.json"
+    before = json.loads(file.read_text())["benchmarks"] if file.exists() else {}
+    made.pop("command")
+    file.write_text(json.dumps({"benchmarks": {**before, **report}, "provenance": made}, indent=1) + "\n")
+    print(f"written to {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
