@@ -51,7 +51,7 @@ def difference(a: Result, b: Result) -> RenderableType:
     settings = changed(_with_seed(a), _with_seed(b))
     parts: list[RenderableType] = [_heading("Config")]
     if settings:
-        grid = _grid("setting", a.name, b.name)
+        grid = _grid("setting", *_headings(a, b))
         for path, (then, now) in settings:
             grid.add_row(path, _shown(then), _shown(now))
         parts.append(grid)
@@ -156,16 +156,24 @@ def _again(result: Result, run_id: str | None) -> str:
 
 
 def _side_by_side(a: Result, b: Result) -> Table:
-    grid = _grid("metric", a.name, b.name, "change", "better")
+    grid = _grid("metric", *_headings(a, b), "change", "better")
     then, now = a.metrics(), b.metrics()
     for name in METRICS:
         if name not in then and name not in now:
             continue
         one, two = then.get(name), now.get(name)
-        change = "" if one is None or two is None else f"{two - one:+,.4g}" if two != one else "same"
-        grid.add_row(name, _number(name, one), _number(name, two), change, better(name, one, two))
+        grid.add_row(
+            name, _number(name, one), _number(name, two), _change(name, one, two), better(name, one, two)
+        )
     grid.add_row("status", a.status, b.status, "", "")
     return grid
+
+
+def _change(name: str, one: float | None, two: float | None) -> str:
+    if one is None or two is None:
+        return ""
+    sign = "+" if two > one else "-"
+    return "same" if one == two else sign + _number(name, abs(two - one))
 
 
 def better(name: str, one: float | None, two: float | None) -> str:
@@ -173,6 +181,13 @@ def better(name: str, one: float | None, two: float | None) -> str:
     if one is None or two is None or one == two or name not in LOWER_IS_BETTER | HIGHER_IS_BETTER:
         return ""
     return "first" if (one < two) == (name in LOWER_IS_BETTER) else "second"
+
+
+def _headings(a: Result, b: Result) -> tuple[str, str]:
+    """The two names; with their seeds where the name does not tell them apart."""
+    if a.name != b.name:
+        return a.name, b.name
+    return f"{a.name} seed {a.seed}", f"{b.name} seed {b.seed}"
 
 
 def _with_seed(result: Result) -> dict[str, Any]:

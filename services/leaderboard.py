@@ -56,7 +56,8 @@ class Row(Section):
 
     def json_ready(self) -> dict[str, Any]:
         """Every field, None included: scripts should not have to guess which keys exist."""
-        return self.model_dump(mode="json")
+        plain = self.plain()  # leaves out what is None
+        return {name: plain.get(name) for name in type(self).model_fields}
 
 
 MEASURED = (

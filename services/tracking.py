@@ -69,7 +69,8 @@ class Recorder:
         """
         boxes = _claimed(Path(store_dir) / "outbox", round_name)
         past = [event["search"] for event in boxes[0].events() if event["event"] == "opened"]
-        search = past[-1] if resume and past else uuid.uuid4().hex
+        goes_on = past and (resume or round_name == SINGLE)  # single trials share one parent run
+        search = past[-1] if goes_on else uuid.uuid4().hex
         recorder = Recorder(boxes, search, WriterFactory(round_name, Path(store_dir), tracking_uri, rules))
         recorder._record("opened", rules=rules.plain())
         recorder._thread.start()
@@ -89,7 +90,8 @@ class Recorder:
 
     def trial_progress(self, number: int, step: int, metrics: Mapping[str, float]) -> None:
         """One report of a running trial, with the keys of `Runtime.report`."""
-        self._record("trial_progress", urgent=False, number=number, step=step, metrics=dict(metrics))
+        self._record("trial_progress", urgent=False, number=number, step=step,
+                     metrics={name: float(value) for name, value in metrics.items()})  # fmt: skip
 
     def trial_finished(
         self, number: int, result: Result, attachments: Mapping[str, Path] | None = None

@@ -5,8 +5,10 @@ from typing import Any
 
 from pgolf.errors import Infeasible
 from pgolf.formats.result import DeployedTuple, Result, StageResult
-from pgolf.rules import LAPTOP
+from pgolf.rules import Rules
 from pgolf.section import digest_of
+
+SMALL = Rules(name="laptop", artifact_bytes=400_000, train_seconds=60, eval_seconds=60)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def make_result(config: FakeConfig | None = None, **changes: Any) -> Result:
 
 
 def over_bytes(size: int = 412_300) -> list[Infeasible]:
-    return [Infeasible(reason="artifact_bytes", measured=size, limit=LAPTOP.artifact_bytes)]
+    return [Infeasible(reason="artifact_bytes", measured=size, limit=SMALL.artifact_bytes)]
 
 
 def killed(measured: float = 3.41) -> list[Infeasible]:

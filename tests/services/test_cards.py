@@ -5,12 +5,11 @@ from rich.console import Console
 
 from pgolf.errors import Infeasible
 from pgolf.formats.result import DeployedTuple
-from pgolf.rules import LAPTOP
 from services.cards import better, card, changed, difference
 from services.leaderboard import rank_rows, row_of_result
 from services.plots import pareto, progress, save
 from services.wording import why
-from tests.services.samples import FakeConfig, killed, make_result, over_bytes
+from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
 
 
 def text_of(renderable, width=100):
@@ -21,7 +20,7 @@ def text_of(renderable, width=100):
 
 def test_a_card_shows_the_tuple_against_its_caps_the_stages_and_the_commands():
     result = make_result(validation_bpb=2.2)
-    result = result.but(config={**result.config, "rules": LAPTOP.plain()})
+    result = result.but(config={**result.config, "rules": SMALL.plain()})
     text = text_of(card(result, "8c0f2e1122334455"))
     for words in ("350,000", "400,000", "87.5 %", "2.1000", "2.2000", "a1b2c3d4",
                   "pgolf reproduce 8c0f2e112233", "layers: 4", "feasible"):  # fmt: skip
@@ -43,7 +42,7 @@ def test_a_difference_lists_settings_that_differ_and_which_is_better():
     assert "model.width" not in text
     assert lines["model.layers"].split()[1:] == ["4", "6"]
     assert lines["seed"].split()[1:] == ["0", "1"]
-    assert lines["bpb"].split()[-2:] == ["-0.1", "second"]
+    assert lines["bpb"].split()[-2:] == ["-0.1000", "second"]
     assert "the same" in text_of(difference(a, a))
 
 
@@ -80,7 +79,7 @@ def test_the_pictures_draw_from_no_trial_to_many(tmp_path):
         ]
         rows = rank_rows(row_of_result(r, number=n, round_name="laptop") for n, r in enumerate(results))
         for name, draw in (("progress", progress), ("pareto", pareto)):
-            save(draw(rows, LAPTOP), tmp_path / f"{name}{count}.png")
+            save(draw(rows, SMALL), tmp_path / f"{name}{count}.png")
             assert (tmp_path / f"{name}{count}.png").stat().st_size > 5000
 
 
@@ -90,7 +89,7 @@ def test_the_progress_picture_marks_each_infeasible_trial_by_its_reason_and_draw
     rows = rank_rows(
         row_of_result(make_result(**o), number=n, round_name="r") for n, o in enumerate(outcomes)
     )
-    figure = progress(rows, LAPTOP)
+    figure = progress(rows, SMALL)
     main, strip = figure.axes
     assert list(main.lines[0].get_ydata()) == [2.3, 2.1, 2.1, 2.1]
     marked = {c.get_label(): [x for x, _ in c.get_offsets()] for c in strip.collections}
@@ -106,7 +105,7 @@ def test_the_pareto_picture_draws_the_cap_and_only_the_feasible_stairs():
                                   tuple=DeployedTuple()), number=n)
         for n, (b, s) in enumerate(shapes)
     )  # fmt: skip
-    axes = pareto(rows, LAPTOP).axes[0]
+    axes = pareto(rows, SMALL).axes[0]
     stairs, cap = axes.lines
     assert list(stairs.get_xdata()) == [200_000, 350_000]
     assert list(cap.get_xdata()) == [400_000, 400_000]

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pgolf.errors import Infeasible, StoreError
-from pgolf.rules import LAPTOP
 from services.board import render
 from services.leaderboard import Row, rank_rows, read_board, row_of_result, with_significance
 from services.tracking import Recorder
-from tests.services.samples import FakeConfig, killed, make_result, over_bytes
+from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
 
 
 def row(number: int, **values) -> Row:
@@ -122,7 +121,7 @@ def two_rounds(empty_mlflow, tmp_path_factory):
     store = tmp_path_factory.mktemp("rounds")
     (store / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
     for name, bpbs in (("laptop", (2.2, 2.1, None)), ("single", (1.9,))):
-        recorder = Recorder.open(name, store, None, LAPTOP)
+        recorder = Recorder.open(name, store, None, SMALL)
         for number, bpb in enumerate(bpbs):
             config = FakeConfig(seed=number, model={"layers": number})
             reasons = killed() if bpb is None else []
@@ -152,7 +151,7 @@ def test_an_unknown_round_names_the_nearest_and_an_empty_store_is_left_empty(two
 
 def text_of(rows, width):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    render(rows, console, LAPTOP)
+    render(rows, console, SMALL)
     return console.export_text()
 
 

@@ -3,11 +3,10 @@
 import pytest
 
 from pgolf.errors import StoreError
-from pgolf.rules import LAPTOP
 from services.leaderboard import Row, read_board
 from services.runs import find, resolve
 from services.tracking import Recorder
-from tests.services.samples import FakeConfig, make_result
+from tests.services.samples import SMALL, FakeConfig, make_result
 
 
 def row(run_id: str, name: str, rank: int, round_name: str = "laptop") -> Row:
@@ -64,7 +63,7 @@ def test_a_rank_needs_its_round_where_there_are_several():
 
 
 def test_a_recorded_run_comes_back_as_its_result_and_a_file_as_its_own(store_dir, tmp_path):
-    recorder = Recorder.open("laptop", store_dir, None, LAPTOP)
+    recorder = Recorder.open("laptop", store_dir, None, SMALL)
     result = make_result(FakeConfig(seed=3), bpb=1.87654321, validation_bpb=1.9)
     recorder.trial_finished(0, result)
     recorder.trial_started(1, FakeConfig(model={"layers": 5}), {})

@@ -12,17 +12,16 @@ from mlflow.exceptions import MlflowException
 
 from pgolf.errors import StoreError
 from pgolf.formats.result import METRICS, Result
-from pgolf.rules import LAPTOP
 from services import tracking
 from services.leaderboard import read_board, trial_runs
 from services.mlflow_client import client_for
 from services.mlflow_writer import MlflowWriter, flat, text
 from services.tracking import Recorder
-from tests.services.samples import FakeConfig, killed, make_result, over_bytes
+from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
 
 
 def opened(store_dir: Path, **more) -> Recorder:
-    return Recorder.open("laptop", store_dir, None, LAPTOP, **more)
+    return Recorder.open("laptop", store_dir, None, SMALL, **more)
 
 
 def children(store_dir: Path, round_name: str = "laptop"):
@@ -207,8 +206,9 @@ def test_an_outage_neither_blocks_nor_kills_is_said_once_and_is_made_good(store_
     recorder.finish()
 
 
-def test_what_an_outage_kept_back_is_written_at_the_next_open(store_dir, caplog):
-    recorder = Recorder.open("laptop", store_dir, "http://127.0.0.1:9", LAPTOP)
+def test_what_an_outage_kept_back_is_written_at_the_next_open(store_dir, caplog, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    recorder = Recorder.open("laptop", store_dir, "http://127.0.0.1:9", SMALL)
     small_search(recorder)
     began = time.monotonic()
     recorder.finish()
@@ -230,9 +230,9 @@ def test_what_mlflow_refuses_is_said_and_does_not_keep_back_the_rest(store_dir, 
 
 def test_a_killed_process_loses_no_event(store_dir):
     code = (
-        "import os, signal\nfrom pathlib import Path\nfrom pgolf.rules import LAPTOP\n"
+        "import os, signal\nfrom pathlib import Path\nfrom tests.services.samples import SMALL\n"
         "from services.tracking import Recorder\nfrom tests.services.test_tracking import small_search\n"
-        f"small_search(Recorder.open('laptop', Path({str(store_dir)!r}), None, LAPTOP))\n"
+        f"small_search(Recorder.open('laptop', Path({str(store_dir)!r}), None, SMALL))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
@@ -285,14 +285,15 @@ def test_two_searches_of_one_round_in_one_store_are_refused_but_single_trials_ru
     with pytest.raises(StoreError, match="one process per store"):
         opened(store_dir)
     first.close()
-    one = Recorder.open(tracking.SINGLE, store_dir, None, LAPTOP)
-    two = Recorder.open(tracking.SINGLE, store_dir, None, LAPTOP)
+    one = Recorder.open(tracking.SINGLE, store_dir, None, SMALL)
+    two = Recorder.open(tracking.SINGLE, store_dir, None, SMALL)
     one.trial_finished(one.next_number, make_result())
     two.trial_finished(two.next_number, make_result(bpb=2.2))
     one.finish()
     two.finish()
-    third = Recorder.open(tracking.SINGLE, store_dir, None, LAPTOP, resume=True)
+    third = Recorder.open(tracking.SINGLE, store_dir, None, SMALL)
     assert third.next_number == 1
+    assert third._search == one._search
     third.finish()
     assert [row.bpb for row in read_board(store_dir, None, tracking.SINGLE)] == [2.1, 2.2]
 

@@ -7,15 +7,14 @@ import urllib.request
 import pytest
 
 from pgolf.errors import StoreError, UserError
-from pgolf.rules import LAPTOP
 from services.tracking import Recorder
 from services.ui import serve
-from tests.services.samples import make_result
+from tests.services.samples import SMALL, make_result
 
 
 @pytest.fixture
 def with_a_trial(store_dir):
-    recorder = Recorder.open("laptop", store_dir, None, LAPTOP)
+    recorder = Recorder.open("laptop", store_dir, None, SMALL)
     recorder.trial_finished(0, make_result())
     recorder.finish()
     return store_dir
