@@ -10,7 +10,7 @@ predictor can neither see a target nor hand in something that is no distribution
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from pgolf.formats.shards import Tokens
 ROWS = 16  # windows a forward
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Logits for the next token, from the past inside the window alone."""
 
