@@ -44,9 +44,12 @@ def main() -> None:
     """The installed command: runs the app and turns user mistakes into three lines and exit code 2."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="pgolf", standalone_mode=False))
     except UserError as error:
         print(f"pgolf: {error}", file=sys.stderr)
+        sys.exit(2)
+    except USAGE as error:
+        print(f"pgolf: {_usage(error)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,6 +66,13 @@ def main() -> None:
 
 
 FULL = (28, 122)  # ENOSPC, EDQUOT
+USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # what the parser of the command line raises
+
+
+def _usage(error: Any) -> ConfigError:
+    """The parser's complaint in the form of every other: rule, value, way out."""
+    asked = f"`{error.ctx.command_path} --help`" if error.ctx else "`pgolf --help`"
+    return ConfigError(error.format_message(), shlex.join(["pgolf", *sys.argv[1:]]), f"see {asked}")
 
 
 def _config(name: str, settings: list[str] | None) -> Any:
@@ -268,7 +278,8 @@ def board(
 
     rows = rank_rows(read_board(Store(store).directory, tracking_uri, round_name), by=by)
     if as_json:
-        print(json.dumps([row.plain() for row in rows], indent=1))
+        names = dict.fromkeys(type(rows[0]).model_fields) if rows else {}  # the same keys in every row
+        print(json.dumps([names | row.plain() for row in rows], indent=1))
     else:
         render(rows, Console(), None)
 
@@ -335,11 +346,11 @@ def show(
     """
     from services.cards import card
 
-    result = _resolved(run_, store, tracking_uri)
+    result, run_id = _resolved(run_, store, tracking_uri)
     if as_json:
         print(json.dumps(result.plain(), indent=1, sort_keys=True))
     else:
-        Console().print(card(result))
+        Console().print(card(result, run_id))
 
 
 @app.command()
@@ -352,7 +363,8 @@ def diff(
     """
     from services.cards import difference
 
-    Console().print(difference(_resolved(a, store, tracking_uri), _resolved(b, store, tracking_uri)))
+    (one, _), (two, _) = _resolved(a, store, tracking_uri), _resolved(b, store, tracking_uri)
+    Console().print(difference(one, two))
 
 
 @app.command()
@@ -375,7 +387,7 @@ def reproduce(
     from services.reproduction import render
     from services.reproduction import reproduce as again
 
-    result = _resolved(run_, store, tracking_uri)
+    result, _ = _resolved(run_, store, tracking_uri)
     runtime = _runtime(parse_config(result.config).rules.gang, _Lines())
     with runtime.joined():
         outcome = again(result, Store(store), runtime, from_stage)
@@ -419,7 +431,7 @@ def certify(
         with runtime.joined():
             report = certify_artifact(Path(run_), chosen, Store(store), runtime)
     else:
-        result = _resolved(run_, store, tracking_uri)
+        result, _ = _resolved(run_, store, tracking_uri)
         chosen = parse_config(result.config)
         runtime = _runtime(chosen.rules.gang.but(ranks=1), _Lines())
         with runtime.joined():
@@ -445,9 +457,8 @@ def doctor(store: StoreOption = "store", as_json: JsonOption = False) -> None:
         Console(highlight=False).print(f"{name:<14} {shown if shown != [] else 'none'}", soft_wrap=True)
 
 
-def _resolved(run_: str, store: str, tracking_uri: str | None) -> Any:
+def _resolved(run_: str, store: str, tracking_uri: str | None) -> tuple[Any, str | None]:
     from pgolf.stage import Store
     from services.runs import resolve
 
-    result, _ = resolve(run_, Store(store).directory, tracking_uri)
-    return result
+    return resolve(run_, Store(store).directory, tracking_uri)

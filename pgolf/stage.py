@@ -51,14 +51,25 @@ class Artifact:
 
 
 class Store:
-    """`<root>/<stage>/<key>/`, safe for many writers; `root` is a directory or any fsspec URL."""
+    """`<root>/<stage>/<key>/`, safe for many writers; `root` is a directory or any fsspec URL.
+
+    Raises:
+        StoreError: if `root` cannot be a store. Nothing is created before something is published.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
-        self.fs, self.base = fsspec.core.url_to_fs(self.root)
+        remedy = "give --store another place"
+        try:
+            self.fs, self.base = fsspec.core.url_to_fs(self.root)
+        except (ValueError, ImportError) as error:  # an unknown protocol; one whose package is missing
+            raise StoreError("a store is a directory or an fsspec URL", f"{root}: {error}", remedy) from None
         self.local = isinstance(self.fs, LocalFileSystem)
         if self.local:
             self.base = str(Path(self.base).absolute())
+            nearest = next(p for p in (Path(self.base), *Path(self.base).parents) if p.exists())
+            if not nearest.is_dir():
+                raise StoreError("a store is a directory, existing or new", f"{nearest} is a file", remedy)
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
         return Store, (self.root if not self.local else self.base,)

@@ -138,10 +138,11 @@ def test_a_vocabulary_larger_than_the_text_can_teach_is_smaller_or_refused():
 def sentencepiece_model(**changes) -> bytes:
     model = io.BytesIO()
     lines = [f"the quick brown fox number {i} jumps over {i % 7} lazy dogs, and so on" for i in range(300)]
-    flags = dict(
-        model_type="bpe", vocab_size=420, byte_fallback=True, normalization_rule_name="nmt_nfkc",
-        add_dummy_prefix=False, pad_id=0, bos_id=1, eos_id=2, unk_id=3, hard_vocab_limit=False, minloglevel=3,
-    )  # fmt: skip
+    flags = {
+        "model_type": "bpe", "vocab_size": 420, "byte_fallback": True, "normalization_rule_name": "nmt_nfkc",
+        "add_dummy_prefix": False, "pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3,
+        "hard_vocab_limit": False, "minloglevel": 3,
+    }  # fmt: skip
     spm.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, **{**flags, **changes})
     return model.getvalue()
 
