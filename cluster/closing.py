@@ -32,7 +32,11 @@ def closing_screen(
     counts = f"{len(outcome.results)} trials, {infeasible} of them infeasible"
     say(f"\n{ENDED[outcome.stopped_by]}: {counts}", soft_wrap=True)
     best = outcome.best
-    if best is None:
+    failed = [result.error or "" for result in outcome.results.values() if result.status == "failed"]
+    if failed:
+        last = failed[-1].strip().splitlines()[-1:]
+        say(f"{len(failed)} failed, which is a fault and not an outcome; the last: {''.join(last)}", soft_wrap=True)
+    elif best is None:
         say("no trial was feasible: loosen the round's rules or its space", soft_wrap=True)
     for number, error in outcome.unscored.items():
         say(f"trial {number} could not be validated: {error.strip().splitlines()[-1]}", soft_wrap=True)

@@ -83,7 +83,7 @@ def tiny() -> RunConfig:
         name="tiny",
         model=base.model.but(layers=2, width=32, attention=Attention(heads=2, kv_heads=1), rope=Rope(dims=8)),
         train=base.train.but(budget=Steps(steps=12), batch_tokens=1024, context=64, probes=1),
-        calibrate=Calibrate(tokens=2048, context=64),
+        calibrate=Calibrate(tokens=4096, context=64),
         evaluate=Sliding(context=64, stride=64),
         certify=base.certify.but(sample_tokens=96),
     )
