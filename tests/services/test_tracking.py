@@ -68,16 +68,16 @@ def recorded(empty_mlflow, tmp_path_factory) -> Path:
         recorder.trial_progress(4, step, {**metrics, **({"val_bpb": 2.5} if step == 20 else {})})
     recorder.trial_progress(4, -1, {"stage_done/train": 31.5})
     recorder.trial_finished(4, make_result(config, bpb=1.9), {"certificate.json": certificate})
-    recorder.trial_finished(
-        4, make_result(config, bpb=1.9, validation_bpb=1.95), {"certificate.json": certificate}
-    )
+    time.sleep(0.005)  # the later record wins, by its time in milliseconds
+    again = make_result(config, bpb=1.9, validation_bpb=1.95, eval_seconds=12.0)
+    recorder.trial_finished(4, again, {"certificate.json": certificate})
     recorder.finish()
     return store
 
 
 def test_a_trial_is_one_child_run_with_the_contracts_metrics_and_tags(recorded):
     run = children(recorded)[4]
-    expected = make_result(FakeConfig(seed=7), bpb=1.9, validation_bpb=1.95).metrics()
+    expected = make_result(bpb=1.9, validation_bpb=1.95, eval_seconds=12.0).metrics()
     assert {name: run.data.metrics[name] for name in METRICS if name in run.data.metrics} == expected
     assert (run.data.metrics["rank"], run.data.metrics["feasible"], run.data.metrics["pareto"]) == (1, 1, 1)
     tags = run.data.tags
