@@ -71,14 +71,14 @@ def coded_bytes(data: bytes) -> int:
     return 4 * struct.unpack_from("<II", data, len(MAGIC))[1]
 
 
-@torch.inference_mode()
 def _walk(network: Gpt, passage: Passage, seen) -> Iterator[tuple[int, object]]:  # type: ignore[no-untyped-def]
     """(target, entropy model) for each target; `seen()` is asked for the tokens before it."""
     device = next(network.parameters()).device
     for context, begin, end in passage.windows:
         for target in range(begin, min(end, passage.length + 1)):
             past = seen()[context:target].unsqueeze(0)
-            logits = network(past.to(device), document_starts(past).to(device))[0, -1]
+            with torch.inference_mode():
+                logits = network(past.to(device), document_starts(past).to(device))[0, -1]
             probabilities = torch.softmax(logits.double(), dim=0).cpu().numpy()
             yield target, constriction.stream.model.Categorical(probabilities, perfect=False)
 

@@ -114,5 +114,5 @@ def test_assembled_from_its_plain_config_and_weights_it_says_the_same():
 
 
 def test_rope_wider_than_a_head_is_refused():
-    with pytest.raises(ValidationError, match="rope.dims is at most the head dimension"):
+    with pytest.raises(ValidationError, match=r"rope\.dims is at most the head dimension"):
         GptConfig(width=32, attention=Attention(heads=4, kv_heads=2), rope=Rope(dims=16))

@@ -4,6 +4,7 @@ It knows no masks: a document is cut out and computed alone, with positions coun
 beginning. That the packed network agrees is the isolation law and the relativity of RoPE in one.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -81,5 +82,5 @@ def document_logits(network: Gpt, config: GptConfig, tokens: list[int]) -> Array
 def row_logits(network: Gpt, config: GptConfig, tokens: list[int], bos: int = 1) -> Array:
     """Logits of a packed row: every document computed alone."""
     begins = [0, *(i for i in range(1, len(tokens)) if tokens[i] == bos), len(tokens)]
-    parts = [tokens[a:b] for a, b in zip(begins, begins[1:], strict=False)]
+    parts = [tokens[a:b] for a, b in itertools.pairwise(begins)]
     return np.concatenate([document_logits(network, config, part) for part in parts])

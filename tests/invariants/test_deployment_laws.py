@@ -1,0 +1,100 @@
+"""Laws of the scored stream: each target once, from its past alone, in bytes of its own text.
+
+The scorer is run on networks that break a law, and the score must not move the way the cheat wants, or
+the checks of the certificate must name it.
+"""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgolf.certify import checks
+from pgolf.evaluate.scorer import score
+from pgolf.evaluate.windows import Sliding
+from pgolf.formats.ledger import check_ledger
+from pgolf.model import gpt
+from tests.nets import VOCAB, network, stream
+
+PLANS = st.integers(2, 16).flatmap(lambda c: st.builds(Sliding, context=st.just(c), stride=st.integers(1, c)))
+
+
+class Witness:
+    """A predictor that writes down every (window, position) it was asked about."""
+
+    def __init__(self):
+        self.rows = []
+
+    def __call__(self, tokens, starts):
+        self.rows += [row.tolist() for row in tokens]
+        return torch.zeros(*tokens.shape, VOCAB)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plan=PLANS, length=st.integers(2, 70))
+def test_score_once_for_any_length_context_and_stride(plan, length):
+    """Each target's score is log V exactly once, so the sum says how often targets were counted."""
+    ids = np.where(np.arange(length) % 7 == 0, 1, 5).astype(np.uint16)
+    got = score(Witness(), ids, np.ones(length, np.uint16), plan)
+    assert np.allclose(got.nll, [0.0, *[np.log(VOCAB)] * (length - 1)])
+    assert got.bytes == length - 1
+    assert check_ledger(got.windows, length) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(plan=PLANS, length=st.integers(2, 70))
+def test_a_predictor_never_receives_the_last_target_of_its_window(plan, length):
+    """Token t is in the inputs only of windows that score t + 1 or later: here every token is its own place."""
+    places = np.arange(length, dtype=np.uint16) + 2
+    witness = Witness()
+    scored = score(witness, places, np.ones(length, np.uint16), plan)
+    last_input = sorted(row[-1] - 2 for row in witness.rows)
+    assert last_input == sorted(int(end) - 2 for _, _, end in scored.windows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(length=st.integers(2, 40), plan=PLANS, data=st.data())
+def test_the_ledger_checker_finds_any_altered_plan(length, plan, data):
+    windows = plan.plan(length)
+    row, column = data.draw(st.integers(0, len(windows) - 1)), data.draw(st.integers(1, 2))
+    windows[row, column] += data.draw(st.sampled_from([-1, 1]))
+    assert check_ledger(windows, length) is not None
+
+
+def mended(monkeypatch, visible):
+    """A network whose mask is another."""
+    monkeypatch.setattr(gpt, "visible", visible)
+    return network()
+
+
+def without_documents(starts):
+    return torch.ones(starts.shape[1], starts.shape[1], dtype=torch.bool).tril().expand(len(starts), -1, -1)
+
+
+def one_too_far(starts):
+    honest = torch.ones(starts.shape[1], starts.shape[1], dtype=torch.bool).tril(1)
+    document = starts.cumsum(dim=1)
+    return honest & (document.unsqueeze(2) == document.unsqueeze(1))
+
+
+@pytest.mark.parametrize(("mask", "law"), [
+    (without_documents, checks.documents_are_islands),
+    (one_too_far, checks.future_is_invisible),
+])  # fmt: skip
+def test_the_certificate_finds_a_broken_mask_in_a_real_network(monkeypatch, mask, law):
+    assert law(network(), VOCAB) is None
+    assert "a prediction changed" in law(mended(monkeypatch, mask), VOCAB)
+
+
+def test_a_network_that_sees_the_next_token_scores_better_than_it_may(monkeypatch):
+    """Why the law is there: the cheat pays, and only a check or the round trip tells."""
+    ids = stream(0, 200, 5)[0].numpy().astype(np.uint16)
+    counts, plan = np.ones(200, np.uint16), Sliding(context=16, stride=16)
+
+    def peeking(tokens, starts):
+        return torch.nn.functional.one_hot(tokens.roll(-1, dims=1), VOCAB).float() * 20
+
+    honest = score(network(), ids, counts, plan).bpb
+    assert score(peeking, ids, counts, plan).bpb < honest
+    assert checks.future_is_invisible(peeking, VOCAB) is not None

@@ -1,0 +1,120 @@
+"""Every technique's space makes valid sections, and the round's recipes are points of it."""
+
+import importlib
+import inspect
+
+import optuna
+import pytest
+
+from pgolf.errors import ConfigError
+from pgolf.recipes import laptop_baseline, laptop_late
+from pgolf.run import RunConfig, parse_config
+from pgolf.section import Section
+from pgolf.train.loop import Train
+from search_spaces import rounds
+from search_spaces.replay import replay
+from search_spaces.rounds.laptop import ROUND, space
+from search_spaces.warm import params_of
+
+TRIALS = 50
+GIVEN = {  # what the round hands to a space beside the trial and its path
+    "data.tokenizer": {"sizes": (512, 1024)},
+    "evaluate.windows": {"trained": 256},
+    "model.attention": {"heads": 4},
+    "model.gpt": {"layers": (1, 4), "width": (32, 128, 32), "heads": 4},
+    "model.rope": {"head_dim": 32},
+    "optim.schedule": {"averaged": True},
+    "quantize.calibrate": {"context": 256},
+    "quantize.quantizer": {"context": 256},
+    "train.budget": {"base": Train(batch_tokens=1024, context=256), "tokens": 8192, "batches": (512, 1024)},
+}
+SPACES = [
+    f"{area}.{name}"
+    for area, names in {
+        "data": ["tokenizer"],
+        "evaluate": ["windows"],
+        "model": ["attention", "embedding", "gpt", "ln_scale", "mlp", "residual", "rope", "softcap", "u_net"],
+        "optim": ["adam", "ema", "muon", "optimizer", "schedule"],
+        "pack": ["brotli_packer", "lzma_packer", "packer"],
+        "quantize": ["calibrate", "gptq", "grids", "quantizer", "rtn", "sd_clip"],
+        "train": ["budget"],
+    }.items()
+    for name in names
+]
+
+
+def trials(seed: int = 0):
+    """Random trials in memory."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return (study.ask() for _ in range(TRIALS))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_technique_space_makes_valid_sections(name):
+    module = importlib.import_module(f"search_spaces.{name}")
+    function = getattr(module, "optim" if name == "optim.optimizer" else name.partition(".")[2])
+    made = [function(trial, "at", **GIVEN.get(name, {})) for trial in trials()]
+    sections = [s for m in made for s in (m if isinstance(m, tuple) else (m,)) if s is not None]
+    assert sections
+    for section in sections:
+        assert isinstance(section, Section)
+        assert type(section).model_validate(section.plain()) == section
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_technique_space_asks_below_its_path(name):
+    module = importlib.import_module(f"search_spaces.{name}")
+    function = getattr(module, "optim" if name == "optim.optimizer" else name.partition(".")[2])
+    trial = next(trials())
+    function(trial, "some.path", **GIVEN.get(name, {}))
+    assert all(p.startswith(("some.path.", "calibrate.")) for p in trial.params)
+    assert list(inspect.signature(function).parameters)[:2] == ["trial", "at"]
+
+
+@pytest.mark.parametrize("name", rounds.names())
+def test_a_round_makes_valid_configs(name):
+    round_ = rounds.load(name)
+    digests = set()
+    for trial in trials():
+        config = round_.space(trial)
+        assert isinstance(config, RunConfig)
+        assert parse_config(config.plain()) == config
+        assert config.rules == round_.rules
+        assert replay(round_.space, trial.params).digest == config.digest, "the parameters are the config"
+        digests.add(config.digest)
+    assert len(digests) > TRIALS // 2
+
+
+@pytest.mark.parametrize("name", rounds.names())
+def test_parameters_are_config_paths(name):
+    """What is searched can be read in the config, and set with --set."""
+    for trial in trials(seed=1):
+        config = rounds.load(name).space(trial)
+        for path, value in trial.params.items():
+            *parents, last = path.split(".")
+            at = config
+            for part in parents[: None if last != "on" else -1]:
+                at = getattr(at, part)
+            found = getattr(at, last) if last != "on" else getattr(at, parents[-1]) is not None
+            assert found == value, path
+
+
+@pytest.mark.parametrize("recipe", [laptop_baseline, laptop_late])
+def test_a_warm_start_is_exactly_its_recipe(recipe):
+    params = params_of(space, recipe())
+    assert ROUND.warm_starts[recipe.__name__] == params
+    rebuilt = replay(space, params)
+    assert rebuilt.digest == recipe().digest
+    assert rebuilt.but(name=recipe.__name__) == recipe()
+
+
+@pytest.mark.parametrize(("change", "where"), [
+    (lambda c: c.but(model=c.model.but(embedding={"init_std": 0.9})), "model.embedding.init_std"),
+    (lambda c: c.but(train=c.train.but(probes=9)), "train.probes"),
+    (lambda c: c.but(model=c.model.but(layers=60)), "model.layers"),
+    (lambda c: c.but(evaluate={"context": 256, "stride": 7}), "evaluate.stride"),
+])  # fmt: skip
+def test_a_recipe_outside_the_space_is_refused(change, where):
+    with pytest.raises(ConfigError, match=where.replace(".", r"\.")):
+        params_of(space, change(laptop_baseline()))
