@@ -278,8 +278,7 @@ def board(
 
     rows = rank_rows(read_board(Store(store).directory, tracking_uri, round_name), by=by)
     if as_json:
-        names = dict.fromkeys(type(rows[0]).model_fields) if rows else {}  # the same keys in every row
-        print(json.dumps([names | row.plain() for row in rows], indent=1))
+        print(json.dumps([row.json_ready() for row in rows], indent=1))
     else:
         render(rows, Console(), None)
 

@@ -226,7 +226,6 @@ def attachments(result: Result, store: Store) -> dict[str, Path]:
     wanted = {
         "ledger.npz": ("evaluate", EVALUATE.name, "ledger.npz"),
         "certificate.json": ("certify", CERTIFY.name, "certificate.json"),
-        "artifact.bin": ("pack", PACK.name, ARTIFACT),
     }
     found = {}
     for name, (stage, directory, file) in wanted.items():

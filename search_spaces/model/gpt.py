@@ -14,19 +14,16 @@ from search_spaces.model.u_net import u_net
 
 
 def gpt(
-    trial: BaseTrial, at: str, *, layers: tuple[int, int], width: tuple[int, int, int], head_dim: int | None = None,
-    heads: int | None = None,
-) -> GptConfig:  # fmt: skip
-    """`layers` is (least, most), `width` is (least, most, step); give either `head_dim` or `heads`."""
-    assert (head_dim is None) != (heads is None), "one of them follows from the width"
+    trial: BaseTrial, at: str, *, layers: tuple[int, int], width: tuple[int, int, int], heads: int
+) -> GptConfig:
+    """`layers` is (least, most); `width` is (least, most, step), its step a multiple of 2 x heads."""
     depth = trial.suggest_int(f"{at}.layers", *layers)
     wide = trial.suggest_int(f"{at}.width", width[0], width[1], step=width[2])
-    n = heads if heads is not None else wide // (head_dim or wide)
     return GptConfig(
         layers=depth,
         width=wide,
-        attention=attention(trial, f"{at}.attention", n),
-        rope=rope(trial, f"{at}.rope", wide // n),
+        attention=attention(trial, f"{at}.attention", heads),
+        rope=rope(trial, f"{at}.rope", wide // heads),
         mlp=mlp(trial, f"{at}.mlp"),
         residual=residual(trial, f"{at}.residual"),
         embedding=embedding(trial, f"{at}.embedding"),
