@@ -95,14 +95,19 @@ class Books:
         """The next trial to run; "wait" while something running may still change the answer."""
         if len(self.live) >= self.budget.max_concurrent:
             return "wait"
+        if self.exhausted():
+            return "wait" if self.live else "over"
+        return self._assign(self.study.ask())
+
+    def exhausted(self) -> bool:
+        """Whether no further trial may be handed out as things stand; notes which limit it was."""
         if not self.study.orphans and self.study.issued >= self.budget.trials:
             self.stopped_by = "trials"
         elif not self._affordable():
             self.stopped_by = "budget"
         else:
             self.stopped_by = None
-            return self._assign(self.study.ask())
-        return "wait" if self.live else "over"
+        return self.stopped_by is not None
 
     def heard(self, number: int, said: list[Said]) -> None:
         """A running trial's reports."""

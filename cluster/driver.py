@@ -90,7 +90,8 @@ def search(
             attach = partial(pipeline.attachments, store=store)
             books = Books(study, Results(home / "trials" / round_.name), recorder, say, budget, attach)
             books.open(store.root)
-            _run_trials(books, store, trial_runner)
+            if not books.exhausted():
+                _run_trials(books, store, trial_runner)
             unscored = {} if books.live else _score_finalists(books, store, validator)
         finally:
             recorder.finish()

@@ -21,6 +21,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's older reporter obeys verbose=0, the newer does not
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no csv, json and tensorboard files per trial
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nothing is restored from Tune's own state, so it need not be saved
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's own advice against a warning on hosts with GPUs
 }
 IN_A_JOB = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")  # set by Ray where a cluster is already around us
