@@ -35,7 +35,10 @@ def closing_screen(
     failed = [result.error or "" for result in outcome.results.values() if result.status == "failed"]
     if failed:
         last = failed[-1].strip().splitlines()[-1:]
-        say(f"{len(failed)} failed, which is a fault and not an outcome; the last: {''.join(last)}", soft_wrap=True)
+        say(
+            f"{len(failed)} failed, which is a fault and not an outcome; the last: {''.join(last)}",
+            soft_wrap=True,
+        )
     elif best is None:
         say("no trial was feasible: loosen the round's rules or its space", soft_wrap=True)
     for number, error in outcome.unscored.items():

@@ -6,7 +6,9 @@ stages) and the recorder's outbox. Killed at any moment, a driver with `resume` 
 
 import fcntl
 import math
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +105,9 @@ def search(
 def _run_trials(books: Books, store: Store, runner: TrialRunner) -> None:
     """Let Tune ask and tell until the books say that it is over."""
     rules = books.study.round.rules
-    trainable = tune.with_parameters(GangTrainable, rules=rules, store=store, runner=runner)
+    trainable = tune.with_parameters(
+        GangTrainable, rules=rules, store=store, runner=runner, command=shlex.join(sys.argv)
+    )
     scratch = store.directory / "tune"
     name = f"{books.study.round.name}-{time.time_ns()}"  # never one that exists: nothing is restored from it
     tune.Tuner(

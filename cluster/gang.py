@@ -51,8 +51,8 @@ class Verdict:
 class Rank:
     """The actor of one rank. `run` computes in one thread while `events` answers in another."""
 
-    def __init__(self, rank: int, gang: rules.Gang) -> None:
-        self.rank, self.gang = rank, gang
+    def __init__(self, rank: int, gang: rules.Gang, command: str) -> None:
+        self.rank, self.gang, self.command = rank, gang, command
         self._said: deque[Said] = deque()
         self._ended = threading.Event()
 
@@ -72,7 +72,8 @@ class Rank:
         if self.gang.device == "cpu" and address.startswith("tcp://127."):
             os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK_INTERFACE
         report = GatedReport(gate, self._emit) if self.rank == 0 else silent
-        runtime = Runtime(self.gang.device, self.rank, self.gang.ranks, self.gang.threads, report)
+        gang = self.gang
+        runtime = Runtime(gang.device, self.rank, gang.ranks, gang.threads, report, self.command)
         try:
             with runtime.joined(address):
                 result = job(runtime)
@@ -94,8 +95,8 @@ class Rank:
 class Gang:
     """The driver's side of one gang inside a placement group that someone else owns."""
 
-    def __init__(self, gang: rules.Gang, group: PlacementGroup, first_bundle: int) -> None:
-        self.gang, self.group, self.first_bundle = gang, group, first_bundle
+    def __init__(self, gang: rules.Gang, group: PlacementGroup, first_bundle: int, command: str = "") -> None:
+        self.gang, self.group, self.first_bundle, self.command = gang, group, first_bundle, command
         self.ranks: list[Any] = []
         self._work: list[Any] = []
 
@@ -132,7 +133,7 @@ class Gang:
             ray.remote(Rank)
             .options(num_cpus=self.gang.cpus_per_rank, num_gpus=self.gang.gpus_per_rank, max_concurrency=3,
                      scheduling_strategy=place)
-            .remote(rank, self.gang)
+            .remote(rank, self.gang, self.command)
         )  # fmt: skip
 
     def _events(self, seconds: float) -> list[Said]:

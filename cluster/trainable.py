@@ -70,11 +70,11 @@ class GangTrainable(tune.Trainable):
     """One trial after the other on the same gang (`reuse_actors`)."""
 
     def setup(  # type: ignore[override]  # `with_parameters` brings the rest
-        self, config: dict[str, Any], *, rules: Rules, store: Store, runner: TrialRunner
+        self, config: dict[str, Any], *, rules: Rules, store: Store, runner: TrialRunner, command: str
     ) -> None:
         group = ray.util.get_current_placement_group()
         assert group is not None, "Tune places a Trainable in its trial's group"
-        self.gang = Gang(rules.gang, group, first_bundle=1)
+        self.gang = Gang(rules.gang, group, first_bundle=1, command=command)
         self.store, self.runner = store, runner
         self.silence_limit_seconds = silence_limit_seconds(rules)
         self._begin(config[ASSIGNMENT])

@@ -40,7 +40,7 @@ class _Trial:
             self.runtime.report(-1, {STAGE_DONE + name: artifact.seconds})
         return artifact
 
-    def metric(self, stage: str, name: str) -> float | None:
+    def metric(self, stage: str, name: str) -> float | int | None:
         return self.made[stage].metrics.get(name) if stage in self.made else None
 
     def judge(self) -> bool:
@@ -234,5 +234,5 @@ def attachments(result: Result, store: Store) -> dict[str, Path]:
     return found
 
 
-def _whole(value: float | None) -> int | None:
+def _whole(value: float | int | None) -> int | None:
     return None if value is None else int(value)

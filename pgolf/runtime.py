@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ class Runtime:
     world_size: int = 1
     threads: int = 1
     report: Report = field(default=silent, compare=False)
+    command: str = field(default_factory=lambda: shlex.join(sys.argv), compare=False)  # for the record
 
     @property
     def leads(self) -> bool:
@@ -135,7 +137,7 @@ def provenance(runtime: Runtime) -> dict[str, object]:
         },
         "ranks": runtime.world_size,
         "threads": runtime.threads,
-        "command": " ".join(sys.argv),
+        "command": runtime.command,
     }
 
 

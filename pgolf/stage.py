@@ -28,7 +28,7 @@ from pgolf.errors import StoreError
 from pgolf.runtime import Runtime
 from pgolf.section import Section, canonical, digest_of
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | int]
 RECORD = "record.json"
 KEY_CHARS = 16
 
@@ -89,21 +89,24 @@ class Store:
             StoreError: if the entry is damaged (a truncated or missing file, an unreadable record).
         """
         home = str(PurePosixPath(self.base, stage, key))
+        remedy = f"delete {home}; it will be made again"
         if not self.fs.exists(f"{home}/{RECORD}"):
+            if self.local and Path(home).exists():  # published by rename, so it once had its record
+                raise StoreError("a store entry has a readable record.json", f"{home}: none", remedy)
             return None
         local = Path(home) if self.local else self._fetched(home, stage, key)
-        remedy = f"delete {home}; it will be made again"
         try:
             record = json.loads((local / RECORD).read_text())
-            files, digest, metrics = record["files"], record["digest"], record["metrics"]
-        except (ValueError, KeyError, TypeError):
+            sizes = {name: int(size) for name, (size, _) in record["files"].items()}
+            found = Artifact(local, record["digest"], record["metrics"], key, record["seconds"], cached=True)
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreError("a store entry has a readable record.json", home, remedy) from None
-        for name, (size, _) in files.items():
+        for name, size in sizes.items():
             file = local / name
             if not file.is_file() or file.stat().st_size != size:
                 raise StoreError(f"{name} of a store entry has the {size} bytes it was published with",
                                  f"{file} ({file.stat().st_size if file.exists() else 'missing'})", remedy)  # fmt: skip
-        return Artifact(local, digest, metrics, key, record["seconds"], cached=True)
+        return found
 
     def publish(self, stage: str, key: str, out: Path) -> None:
         """Make `out` the entry, whole or not at all; an equal entry published first stays."""

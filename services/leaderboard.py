@@ -25,6 +25,7 @@ from services import significance
 from services.mlflow_client import MlflowClient, client_to_read
 
 By = Literal["deployed", "pareto"]
+BOARD_VIEW = "leaderboard"  # the name under which the UI keeps the leaderboard as a shared view
 PAGE = 1000  # runs per request to MLflow
 
 

@@ -29,7 +29,14 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from pgolf.formats.result import Result
 from pgolf.rules import Rules
 from services import plots
-from services.leaderboard import Row, rank_rows, row_of_run, trial_runs, with_significance
+from services.leaderboard import (
+    BOARD_VIEW,
+    Row,
+    rank_rows,
+    row_of_run,
+    trial_runs,
+    with_significance,
+)
 from services.mlflow_client import MlflowClient
 
 log = logging.getLogger(__name__)
@@ -43,6 +50,17 @@ BOARD_EVERY = 5  # finished trials between two drawings of the parent's table an
 CURVES = ("train_loss", "val_bpb")
 RUN_STATUS = {"ok": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
 SOURCE = {"mlflow.source.name": "pgolf", "mlflow.source.type": "LOCAL"}
+BOARD_COLUMNS = ("rank", "bpb", "validation_bpb", "artifact_bytes", "eval_seconds", "feasible", "pareto")
+BOARD = {  # what the UI keeps of a view somebody shared: the leaderboard, shared from the start
+    "searchFilter": "metrics.rank > 0",  # trials, not searches
+    "orderByKey": "metrics.`rank`",
+    "orderByAsc": True,
+    "lifecycleFilter": "Active",
+    "startTime": "ALL",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "selectedColumns": [f"metrics.`{name}`" for name in BOARD_COLUMNS],
+}
 NOTE = (
     "One run per trial. **Sort by the metric `rank`: that is the leaderboard.** Ranks are on the select "
     "split; quote `validation_bpb`. `feasible = 0` says that a budget or a gate was broken, and the tag "
@@ -186,7 +204,8 @@ class MlflowWriter:
             root = self._artifact_root
             self._experiment = found.experiment_id if found else self.client.create_experiment(
                 self.round_name, f"{root}/{self.round_name}" if root else None,
-                {"pgolf.round": self.round_name, "mlflow.note.content": NOTE})  # fmt: skip
+                {"pgolf.round": self.round_name, "mlflow.note.content": NOTE,
+                 f"mlflow.sharedViewState.{BOARD_VIEW}": json.dumps(BOARD)})  # fmt: skip
         return self._experiment
 
     def _find(self, filter_string: str) -> Run | None:

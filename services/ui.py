@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from pgolf.errors import StoreError, UserError
-from services.leaderboard import rounds
+from services.leaderboard import BOARD_VIEW, rounds
 from services.mlflow_client import address, client_to_read
 
 LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -77,8 +77,8 @@ def _start(uri: str, store_dir: Path, host: str, port: int, log: IO[bytes]) -> "
 
 
 def table_path(experiment_id: str) -> str:
-    """The runs table of a round, best rank first."""
-    return f"/#/experiments/{experiment_id}/runs?orderByKey=metrics.%60rank%60&orderByAsc=true"
+    """The runs table of a round as the leaderboard: the view that its record keeps under this name."""
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={BOARD_VIEW}"
 
 
 def _say_where(base: str, tables: dict[str, str], say: Callable[[str], None]) -> None:

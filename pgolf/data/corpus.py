@@ -73,13 +73,13 @@ def split_of(sha256: str, select_fraction: float, validation_fraction: float) ->
 
 def write_documents(
     documents: list[Document], out: Path, select_fraction: float, validation_fraction: float
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Write `<split>.jsonl` ({id, sha256, text}) per split; returns document and byte counts.
 
     Raises:
         DataError: if a split came out empty.
     """
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float | int] = {}
     for split in SPLITS:
         chosen = [d for d in documents if split_of(d.sha256, select_fraction, validation_fraction) == split]
         if not chosen:

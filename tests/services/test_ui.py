@@ -60,6 +60,24 @@ def test_the_served_page_answers_at_the_address_that_was_said(with_a_trial):
 
     assert serve(with_a_trial, port=free_port(), say=said.append, started=look) == 0
     assert said[0].startswith("laptop: http://127.0.0.1:")
-    assert "rank" in said[0]
+    assert "leaderboard" in said[0]
     assert "<html" in answers[0]
     assert "laptop" in answers[1]
+
+
+def test_the_printed_address_opens_a_view_that_the_record_keeps(with_a_trial):
+    """The UI reads a shared view from an experiment tag; columns or a sort key it cannot find are dropped."""
+    from services.leaderboard import rounds, trial_runs
+    from services.mlflow_client import client_for
+    from services.ui import table_path
+
+    client = client_for(with_a_trial, None)
+    experiment = rounds(client)[0]
+    name = table_path(experiment.experiment_id).partition("viewStateShareKey=")[2]
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{name}"])
+    assert view["orderByKey"] == "metrics.`rank`"
+    assert view["orderByAsc"]
+    measured = trial_runs(client, experiment.experiment_id)[0].data.metrics
+    shown = {column.removeprefix("metrics.`").removesuffix("`") for column in view["selectedColumns"]}
+    assert {"rank", "bpb", "artifact_bytes", "eval_seconds"} <= shown
+    assert shown - {"validation_bpb"} <= set(measured)
