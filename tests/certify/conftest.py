@@ -6,24 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-WORDS = [
-    "the",
-    "law",
-    "of",
-    "the",
-    "ledger",
-    "is",
-    "that",
-    "every",
-    "target",
-    "counts",
-    "once",
-    "and",
-    "every",
-    "byte",
-    "is",
-    "text",
-]
+WORDS = "the law of the ledger is that every target counts once and every byte is text".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_it_is_the_twin_on_hostile_streams(tokens, plan):
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**31 - 1), length=st.integers(2, 24), documents=st.integers(0, 6), context=st.integers(2, 9),
+@given(seed=st.integers(0, 2**31), length=st.integers(2, 24), documents=st.integers(0, 6), context=st.integers(2, 9),
        data=st.data())  # fmt: skip
 def test_it_is_the_twin_on_any_stream(seed, length, documents, context, data):
     plan = Sliding(context=context, stride=data.draw(st.integers(1, context)))
@@ -122,7 +122,8 @@ def test_the_scorer_normalizes_so_that_logits_cannot_be_inflated():
 
 def test_a_sum_of_many_bytes_does_not_overflow():
     ids = np.full(4000, 5, dtype=np.uint16)
-    got = score(lambda t, s: torch.zeros(*t.shape, VOCAB), ids, np.full(4000, 60_000, np.uint16), Sliding(context=512, stride=512))  # fmt: skip
+    counts, plan = np.full(4000, 60_000, np.uint16), Sliding(context=512, stride=512)
+    got = score(lambda t, s: torch.zeros(*t.shape, VOCAB), ids, counts, plan)
     assert got.bytes == 3999 * 60_000
 
 

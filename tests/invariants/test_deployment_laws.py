@@ -28,16 +28,16 @@ class Witness:
 
     def __call__(self, tokens, starts):
         self.rows += [row.tolist() for row in tokens]
-        return torch.zeros(*tokens.shape, VOCAB)
+        return torch.zeros(*tokens.shape, 100)
 
 
 @settings(max_examples=60, deadline=None)
 @given(plan=PLANS, length=st.integers(2, 70))
 def test_score_once_for_any_length_context_and_stride(plan, length):
-    """Each target's score is log V exactly once, so the sum says how often targets were counted."""
+    """Each target's score is log 100 exactly once, so the sum says how often targets were counted."""
     ids = np.where(np.arange(length) % 7 == 0, 1, 5).astype(np.uint16)
     got = score(Witness(), ids, np.ones(length, np.uint16), plan)
-    assert np.allclose(got.nll, [0.0, *[np.log(VOCAB)] * (length - 1)])
+    assert np.allclose(got.nll, [0.0, *[np.log(100)] * (length - 1)])
     assert got.bytes == length - 1
     assert check_ledger(got.windows, length) is None
 

@@ -1,0 +1,155 @@
+"""One trial, whole: what it leaves behind, what it re-uses, and how it ends when a budget breaks."""
+
+import shutil
+
+import pytest
+
+from pgolf.errors import Infeasible, InfeasibleTrial
+from pgolf.formats.blob import ARTIFACT
+from pgolf.formats.result import METRICS, Result
+from pgolf.pipeline import attachments, certificate_of, run_trial, validate
+from pgolf.quantize.rtn import Rtn
+from pgolf.runtime import Runtime
+from pgolf.stage import Store, sha256_of
+
+pytestmark = pytest.mark.heavy
+NEVER_HERE = {"adapted_bpb", "validation_bpb"}  # no adaptation yet; validation is for finalists
+
+
+@pytest.fixture
+def store(tiny_trial, tmp_path) -> Store:
+    """The finished trial's store, copied: a test may write to it."""
+    shutil.copytree(tiny_trial.store.directory, tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def test_every_contract_metric_is_measured(tiny_trial):
+    result = tiny_trial.result
+    assert result.status == "ok", result.infeasible
+    assert result.metrics().keys() == set(METRICS) - NEVER_HERE
+    counted = {"val_tokens", "val_bytes", "model_bytes", "code_bytes", "artifact_bytes", "params", "steps",
+               "train_tokens", "peak_memory_bytes"}  # fmt: skip
+    for name, value in result.metrics().items():
+        assert type(value) is (int if name in counted else float), name
+        assert value > 0, name
+
+
+def test_the_numbers_agree_with_one_another(tiny_trial):
+    r = tiny_trial.result
+    assert r.quantized_bpb == r.bpb == r.tuple.bpb
+    assert r.artifact_bytes == r.model_bytes + r.code_bytes == r.tuple.artifact_bytes
+    assert r.eval_seconds == r.tuple.eval_seconds < r.eval_seconds_strict
+    assert r.nats_per_token * r.val_tokens == pytest.approx(r.bpb * r.val_bytes * 0.6931471805599453)
+    assert r.steps == 12
+    assert r.train_tokens == 12 * 1024
+    assert r.train_seconds == pytest.approx(
+        r.stages["train"].metrics["train_seconds"] + r.stages["calibrate"].metrics["train_seconds"]
+    )
+    assert abs(r.prequant_bpb - r.bpb) < 0.05, "7 and 6 bits cost little"
+    artifact = tiny_trial.stage("pack") / ARTIFACT
+    assert r.model_bytes == artifact.stat().st_size
+    assert r.artifact_sha256 == sha256_of(artifact)
+
+
+def test_the_result_is_its_own_record(tiny_trial, tmp_path):
+    tiny_trial.result.write(tmp_path / "result.json")
+    assert Result.read(tmp_path / "result.json") == tiny_trial.result
+    assert tiny_trial.result.config_digest == tiny_trial.config.digest
+    assert tiny_trial.result.provenance["data"].keys() == {"corpus", "tokenize"}
+
+
+def test_stages_come_in_order_and_are_told(tiny_trial, store):
+    order = ["corpus", "tokenize", "train", "calibrate", "quantize", "pack", "prequant", "evaluate"]
+    assert list(tiny_trial.result.stages) == order
+    told = []
+    again = run_trial(tiny_trial.config, store, Runtime(report=lambda step, m: told.append((step, list(m)))))
+    assert told == [(-1, [f"stage_done/{name}"]) for name in order], (
+        "nothing was trained, everything was told"
+    )
+    assert all(stage.cached for stage in again.stages.values())
+    assert again.tuple == tiny_trial.result.tuple
+    assert again.metrics() == tiny_trial.result.metrics()
+
+
+def test_another_quantizer_trains_nothing_again(tiny_trial, store):
+    config = tiny_trial.config.but(quantize=Rtn(grids=tiny_trial.config.quantize.grids), calibrate=None)
+    result = run_trial(config, store, Runtime())
+    cached = {name for name, stage in result.stages.items() if stage.cached}
+    assert cached == {"corpus", "tokenize", "train", "prequant"}
+    assert "calibrate" not in result.stages
+    assert result.artifact_sha256 != tiny_trial.result.artifact_sha256
+    assert result.prequant_bpb == tiny_trial.result.prequant_bpb
+
+
+def test_over_the_byte_cap_is_an_outcome_and_is_not_scored(tiny_trial, store):
+    rules = tiny_trial.config.rules.but(artifact_bytes=1000)
+    result = run_trial(tiny_trial.config.but(rules=rules), store, Runtime())
+    size = tiny_trial.result.artifact_bytes
+    assert result.status == "infeasible"
+    assert result.infeasible == [Infeasible(reason="artifact_bytes", measured=size, limit=1000)]
+    assert result.artifact_bytes == size
+    assert result.prequant_bpb == tiny_trial.result.prequant_bpb, "measured before the verdict"
+    assert "evaluate" not in result.stages
+    assert result.bpb is None
+    assert result.eval_seconds is None
+
+
+def test_over_the_training_time_is_an_outcome(tiny_trial, store):
+    rules = tiny_trial.config.rules.but(train_seconds=1e-3, eval_seconds=1e-3)
+    result = run_trial(tiny_trial.config.but(rules=rules), store, Runtime())
+    assert [i.reason for i in result.infeasible] == ["train_seconds"]
+    assert result.infeasible[0].measured == result.train_seconds
+    assert result.bpb is None
+
+
+def test_over_the_evaluation_time_is_an_outcome_with_its_score(tiny_trial, store):
+    rules = tiny_trial.config.rules.but(eval_seconds=1e-3)
+    result = run_trial(tiny_trial.config.but(rules=rules), store, Runtime())
+    assert [i.reason for i in result.infeasible] == ["eval_seconds"]
+    assert result.bpb == tiny_trial.result.bpb
+
+
+def test_a_gate_ends_the_trial_as_an_outcome(tiny_trial, store):
+    outcome = Infeasible(reason="gate", measured=5.0, limit=4.0)
+
+    def gate(step, metrics):
+        if "val_bpb" in metrics:
+            raise InfeasibleTrial(outcome)
+
+    result = run_trial(tiny_trial.config.but(seed=43), store, Runtime(report=gate))
+    assert result.status == "infeasible"
+    assert result.infeasible == [outcome]
+    assert list(result.stages) == ["corpus", "tokenize"], "the training was not published"
+    assert result.bpb is None
+    assert result.artifact_sha256 is None
+
+
+def test_a_fault_is_no_outcome(tiny_trial, store):
+    def broken(step, metrics):
+        raise RuntimeError("the listener is gone")
+
+    with pytest.raises(RuntimeError, match="the listener is gone"):
+        run_trial(tiny_trial.config, store, Runtime(report=broken))
+
+
+def test_a_validated_trial_has_its_second_score_and_its_certificate(tiny_trial):
+    first, both = tiny_trial.result, tiny_trial.validated
+    assert both.status == "ok"
+    assert both.validation_bpb is not None
+    assert both.validation_bpb != both.bpb
+    assert both.but(validation_bpb=None, stages=first.stages) == first, "and nothing else changes"
+    assert both.stages.keys() - first.stages.keys() == {"validate", "certify"}
+    report = certificate_of(both, tiny_trial.store)
+    assert report["verdict"] == "holds"
+    assert report["artifact_sha256"] == both.artifact_sha256
+    kept = attachments(both, tiny_trial.store)
+    assert {"ledger.npz", "certificate.json", "artifact.bin"} <= kept.keys()
+    assert all(file.is_file() for file in kept.values())
+    assert "certificate.json" not in attachments(first, tiny_trial.store)
+
+
+def test_asking_for_validation_again_scores_nothing_twice(tiny_trial, store):
+    again = validate(tiny_trial.result, store, Runtime())
+    assert again.stages["validate"].cached
+    assert again.stages["certify"].cached
+    assert again.validation_bpb == tiny_trial.validated.validation_bpb
