@@ -182,6 +182,8 @@ def test_the_look_up_rule_holds_with_and_without_the_dummy_prefix(dummy_prefix):
         ids = sp.encode(text)
         counts = made.byte_counts(np.array([BOS, *ids], dtype=np.uint16))
         assert counts.sum() == len(sp.decode(ids).encode()) == len(made.text(ids))
+        without_bos = made.byte_counts(np.array(ids, dtype=np.uint16))
+        assert without_bos.tolist() == counts[1:].tolist()  # a stream begins at a boundary
 
 
 def test_a_tokenizer_without_the_space_piece_is_refused():
