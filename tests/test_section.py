@@ -108,13 +108,11 @@ def test_the_order_of_keys_does_not_matter(entries):
     assert digest_of(entries) == digest_of(backwards)
 
 
-@pytest.mark.parametrize(("a", "b"), [(1, 1.0), (1, True), (0, False), (0.1, 0.1 + 1e-17 * 4), ([1], {"0": 1}), ("", None),
-                                  ("1", 1), ([[]], [])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("a", "b"), [(1, 1.0), (1, True), (0, False), ([1], {"0": 1}), ("", None), ("1", 1), ([[]], [])]
+)
 def test_values_of_another_type_have_another_digest(a, b):
-    if type(a) is type(b) and a == b:
-        assert digest_of(a) == digest_of(b)
-    else:
-        assert digest_of(a) != digest_of(b)
+    assert digest_of(a) != digest_of(b)
 
 
 class Sub(str):

@@ -1,0 +1,53 @@
+"""Recipes: functions that give whole configs, each its own candidate, with sizes that are what they say."""
+
+import pytest
+
+from pgolf.errors import ConfigError
+from pgolf.estimate import estimate
+from pgolf.recipes import PUBLISHED, RECIPES, recipe
+from pgolf.rules import PARAMETER_GOLF
+from pgolf.train.budget import Steps
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_whole_config_under_its_own_name(name):
+    config = recipe(name)
+    assert config.name == name
+    assert type(config).model_validate(config.plain()) == config
+    assert RECIPES[name]() == config  # no hidden state
+    assert RECIPES[name].__doc__
+
+
+def test_recipes_are_different_candidates():
+    assert len({recipe(name).digest for name in RECIPES}) == len(RECIPES)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'laptop_late'"):
+        recipe("laptop_lat")
+
+
+def test_what_was_published_is_about_recipes_that_exist():
+    assert PUBLISHED.keys() <= RECIPES.keys()
+
+
+def test_the_naive_baseline_is_the_competitions_own():
+    """Its README: 9 layers of width 512, 8 heads over 4 key-value heads, vocabulary 1024, tied: 17 059 912."""
+    config = recipe("naive_baseline")
+    assert (config.model.layers, config.model.width) == (9, 512)
+    assert (config.model.attention.heads, config.model.attention.kv_heads) == (8, 4)
+    assert config.rules == PARAMETER_GOLF
+    assert estimate(config)["params"] == 17_059_912
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n == "tiny" or n.startswith("laptop")])
+def test_a_laptop_recipe_counts_steps_so_that_it_can_be_repeated_byte_for_byte(name):
+    assert isinstance(recipe(name).train.budget, Steps)
+    assert recipe(name).rules.gang.device == "cpu"
+
+
+def test_a_recipes_predicted_bytes_are_near_what_tiny_really_weighs(tiny_trial):
+    """A prediction to choose by, not a promise: within a tenth on rows as short as these."""
+    predicted, real = estimate(tiny_trial.config), tiny_trial.result
+    assert predicted["params"] == real.params
+    assert predicted["predicted_artifact_bytes"] == pytest.approx(real.artifact_bytes, rel=0.10)
