@@ -58,4 +58,4 @@ PARAMETER_GOLF = Rules(
 
 # Two cores, minutes: the same game with everything scaled down. One rank of one thread per trial, so
 # that two trials run side by side and a step-budgeted trial gives the same bytes every time.
-LAPTOP = Rules(name="laptop", artifact_bytes=250_000, train_seconds=120, eval_seconds=60)
+LAPTOP = Rules(name="laptop", artifact_bytes=300_000, train_seconds=120, eval_seconds=60)

@@ -30,7 +30,7 @@ def space(trial: BaseTrial) -> RunConfig:
     return base.but(
         name="laptop",
         data=PythonStdlib(tokenizer=tokenizer(trial, "data.tokenizer", (512, 1024, 2048))),
-        model=gpt(trial, "model", layers=(2, 6), width=(64, 160, 32), heads=4),
+        model=gpt(trial, "model", layers=(2, 6), width=(64, 128, 32), heads=4),
         optim=optim(trial, "optim"),
         train=budget(trial, "train", base.train, tokens=TRAIN_TOKENS, batches=(512, 1024, 2048, 4096)),
         quantize=quantize,
@@ -47,7 +47,7 @@ ROUND = Round(
     trials=14,
     max_concurrent=2,
     warm_starts={r.name: params_of(space, r) for r in (laptop_baseline(), laptop_late())},
-    gate=Gate(at_fraction=0.5, tolerance=1.08),
+    gate=Gate(at_fraction=0.5, tolerance=1.1),
     startup_trials=8,
     seed=0,
 )
