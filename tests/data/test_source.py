@@ -1,0 +1,110 @@
+"""Where tokens come from: the embedded corpus, or shards on disk that are imported without being copied."""
+
+import numpy as np
+import pytest
+
+from pgolf.data.source import TOKENIZER, PythonStdlib, SelectTail, Shards
+from pgolf.data.tokenizer import SpBpe, Tokenizer
+from pgolf.errors import DataError
+from pgolf.formats.shards import BOS, SPLITS, read_shard, read_split, shard_name, shards_of, write_shard
+from pgolf.runtime import Runtime
+from pgolf.stage import Store
+
+HERE = Runtime()
+TEXTS = [f"line {i} of a file that says {i % 9} things\n".encode() * 3 for i in range(120)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Tokenizer:
+    return SpBpe(vocab_size=320).train(TEXTS)
+
+
+@pytest.fixture
+def given(tmp_path, model) -> Shards:
+    """Two training shards and one for validation, in the challenge's format."""
+    (tmp_path / "m.model").write_bytes(model.model)
+    for name, texts in (
+        ("train_000000", TEXTS[:50]),
+        ("train_000001", TEXTS[50:100]),
+        ("val_000000", TEXTS[100:]),
+    ):
+        tokens = np.array([t for d in texts for t in (BOS, *model.encode(d))], dtype=np.uint16)
+        write_shard(tmp_path / f"{name}.bin", tokens)
+    return Shards(
+        train=str(tmp_path / "train_*.bin"), validation=str(tmp_path / "val_*.bin"),
+        tokenizer=str(tmp_path / "m.model"), select=SelectTail(select_tokens=600),
+    )  # fmt: skip
+
+
+def test_the_corpus_becomes_a_token_directory_with_every_split(tiny_trial, tiny_tokens):
+    assert isinstance(tiny_trial.config.data, PythonStdlib)
+    for split in SPLITS:
+        tokens, counts = read_split(tiny_tokens, split)
+        assert len(tokens) == len(counts) > 0
+        assert tokens[0] == BOS
+    assert Tokenizer.load(tiny_tokens / TOKENIZER).vocab_size == tiny_trial.config.data.tokenizer.vocab_size
+
+
+def test_the_tokenizer_has_seen_the_training_documents_and_no_others(tiny_trial, tiny_tokens):
+    from pgolf.data.corpus import read_documents
+
+    trained = tiny_trial.config.data.tokenizer.train(read_documents(tiny_trial.stage("corpus"), "train"))
+    assert trained.model == (tiny_tokens / TOKENIZER).read_bytes()
+
+
+def test_given_shards_are_imported_whole_and_select_is_cut_from_the_training_tail(given, model, tmp_path):
+    given.check()
+    ((name, made),) = given.build(Store(tmp_path / "store"), HERE)
+    assert name == "shards"
+    train = np.concatenate([np.asarray(read_shard(f)) for f in shards_of(made.path, "train")])
+    select, select_counts = read_split(made.path, "select")
+    validation, counts = read_split(made.path, "validation")
+    assert model.decode([*train.tolist(), *select.tolist()]) == b"".join(TEXTS[:100])
+    assert select[0] == BOS
+    assert 0 < len(select) <= 600
+    assert int((select == BOS).sum()) >= 2
+    assert select_counts.sum() == len(model.decode(select.tolist()))
+    assert model.decode(validation.tolist()) == b"".join(TEXTS[100:])
+    assert counts.sum() == sum(map(len, TEXTS[100:]))
+    assert made.metrics["vocab_size"] == model.vocab_size
+
+
+def test_whole_shards_are_linked_and_not_copied(given, tmp_path):
+    made = given.build(Store(tmp_path / "store"), HERE)[0][1]
+    assert (made.path / shard_name("train", 0)).samefile(tmp_path / "train_000000.bin")
+
+
+def test_where_the_shards_lie_is_not_what_they_are(given, tmp_path):
+    first = given.build(Store(tmp_path / "store"), HERE)[0][1]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in tmp_path.glob("*.bin"):
+        (moved / file.name).write_bytes(file.read_bytes())
+    elsewhere = given.but(train=str(moved / "train_*.bin"), validation=str(moved / "val_*.bin"))
+    again = elsewhere.build(Store(tmp_path / "store"), HERE)[0][1]
+    assert again.cached
+    assert again.key == first.key
+
+
+def test_training_and_validation_shards_do_not_change_places_unnoticed(given, tmp_path):
+    swapped = given.but(train=given.validation, validation=given.train, select=SelectTail(select_tokens=300))
+    assert (
+        swapped.build(Store(tmp_path / "s"), HERE)[0][1].key
+        != given.build(Store(tmp_path / "s"), HERE)[0][1].key
+    )
+
+
+def test_a_select_tail_without_a_document_start_is_refused(given):
+    with pytest.raises(DataError, match=r"set aside for select(.|\n)*select_tokens"):
+        given.but(select=SelectTail(select_tokens=2)).check()
+
+
+def test_a_validation_shard_among_the_training_shards_is_refused(given, tmp_path):
+    (tmp_path / "train_000002.bin").write_bytes((tmp_path / "val_000000.bin").read_bytes())
+    with pytest.raises(DataError, match="disjoint"):
+        given.check()
+
+
+def test_sidecars_beside_given_shards_are_not_taken_for_shards(given, tmp_path):
+    write_shard(tmp_path / "train_bytes_000000.bin", np.zeros(5, dtype=np.uint16))
+    assert [f.name for f in given._files("train")] == ["train_000000.bin", "train_000001.bin"]
