@@ -16,7 +16,7 @@ from pgolf.errors import StoreError
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
     """Write arrays in the mapping's order."""
-    plain: dict[str, Any] = {name.replace("/", "|"): np.ascontiguousarray(a) for name, a in arrays.items()}
+    plain: dict[str, Any] = {name.replace("/", "|"): np.asarray(a, order="C") for name, a in arrays.items()}
     np.savez(path, **plain)
 
 
@@ -25,7 +25,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name.replace("|", "/"): file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise StoreError(
             "a file of arrays can be read", f"{path}: {error}", "delete its store entry"
         ) from None

@@ -76,4 +76,4 @@ class QuantizedModel:
 
 
 def _tensor(array: NDArray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.asarray(array, order="C"))
