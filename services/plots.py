@@ -130,7 +130,7 @@ def _best_so_far(axes: Axes, feasible: Sequence[Row], last: int) -> None:
     bests = list(accumulate(_values(feasible, "bpb"), min))
     axes.step([*numbers, last], [*bests, bests[-1]], where="post", color=INK, linewidth=1.8, zorder=2,
               label="best so far")  # fmt: skip
-    axes.annotate(f"{bests[-1]:.4f}", (last, bests[-1]), xytext=(0, -14), textcoords="offset points",
+    axes.annotate(f"{bests[-1]:.4f}", (last, bests[-1]), xytext=(-8, 5), textcoords="offset points",
                   ha="right", color=INK, fontsize=10, fontweight="bold")  # fmt: skip
 
 
@@ -175,11 +175,14 @@ def _values(rows: Sequence[Row], name: str) -> list[float]:
 
 
 def _size_limits(axes: Axes, sizes: Sequence[float], cap: int) -> None:
-    """From the smallest artifact to a little over the cap; an artifact far over it is at the edge."""
+    """From the smallest artifact to a little over the cap; how many lie beyond is said at the edge."""
     if sizes:
         low, high = min(*sizes, cap), max(min(max(sizes), 1.35 * cap), cap)
         margin = 0.04 * (high - low) or 1.0
         axes.set_xlim(low - margin, high + margin)
+        if beyond := sum(size > high + margin for size in sizes):
+            axes.text(0.99, 0.93, f"{beyond} larger", transform=axes.transAxes, ha="right", va="top",
+                      color=MUTED, fontsize=9)  # fmt: skip
 
 
 def _legend(figure: Figure, *panels: Axes) -> None:
