@@ -1,0 +1,78 @@
+"""Brotli: lossless, near the codes' own entropy, and transposed where that pays."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pgolf.formats.blob import DECOMPRESS, decode, encode
+from pgolf.formats.quantized import QuantizedMatrix, QuantizedModel
+from pgolf.pack.brotli_packer import BrotliPacker
+from tests.formats.samples import assert_equal, quantized
+
+
+def entropy_bytes(codes: torch.Tensor) -> float:
+    """What an ideal coder that knows the histogram would spend."""
+    counts = np.unique(codes.numpy(), return_counts=True)[1]
+    p = counts / counts.sum()
+    return float(-(p * np.log2(p)).sum() * codes.numel() / 8)
+
+
+def single(codes: torch.Tensor) -> QuantizedModel:
+    step = torch.full((codes.shape[0], 1), 0.25).half()
+    return QuantizedModel({}, 1, {"w": QuantizedMatrix(codes, step)}, {"w": "mlp"}, {})
+
+
+def gaussian(spread: float, rows: int = 256, cols: int = 256) -> torch.Tensor:
+    g = torch.Generator().manual_seed(0)
+    return (torch.randn(rows, cols, generator=g) * spread).round().clamp(-127, 127).to(torch.int8)
+
+
+@given(data=st.binary(max_size=300), quality=st.integers(0, 11), window=st.integers(10, 24))
+def test_any_bytes_come_back_at_any_setting(data, quality, window):
+    codec = BrotliPacker(quality=quality, window_bits=window).codec()
+    assert DECOMPRESS[codec.name](codec.compress(data)) == data
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_a_model_comes_back_bit_for_bit(transpose):
+    packer = BrotliPacker(transpose=transpose)
+    assert_equal(decode(encode(quantized(), packer.codec(), packer.transpose)), quantized())
+
+
+@pytest.mark.parametrize("spread", [1.2, 2.5, 6.0, 20.0])
+def test_a_gaussian_matrix_costs_its_entropy_and_three_percent(spread):
+    """The rest is the header and the steps, which one value repeated hardly costs."""
+    codes = gaussian(spread)
+    size = len(encode(single(codes), BrotliPacker().codec(), transpose=False))
+    assert entropy_bytes(codes) * 0.999 < size < entropy_bytes(codes) * 1.03 + 250
+
+
+def test_codes_column_by_column_are_another_layout_of_the_same_model():
+    codes = gaussian(4.0, 64, 32)
+    rows, columns = (encode(single(codes), BrotliPacker().codec(), transpose=t) for t in (False, True))
+    assert rows != columns
+    assert torch.equal(decode(columns).matrices["w"].q, codes)
+    assert decode(columns).matrices["w"].q.is_contiguous()
+
+
+def test_columns_of_uneven_spread_are_cheaper_column_by_column():
+    spread = torch.tensor([0.3, 40.0]).repeat_interleave(128)
+    g = torch.Generator().manual_seed(1)
+    codes = (torch.randn(256, 256, generator=g) * spread).round().clamp(-127, 127).to(torch.int8)
+    rows, columns = (len(encode(single(codes), BrotliPacker().codec(), transpose=t)) for t in (False, True))
+    assert columns < rows
+
+
+def test_a_harder_quality_never_costs_many_bytes():
+    codes = single(gaussian(3.0))
+    sizes = [len(encode(codes, BrotliPacker(quality=q).codec(), transpose=False)) for q in (1, 5, 11)]
+    assert sizes[2] < sizes[0]
+
+
+@pytest.mark.parametrize("change", [{"quality": 12}, {"window_bits": 9}, {"window_bits": 25}, {"qualty": 3}])
+def test_an_impossible_or_misspelt_setting_is_refused(change):
+    with pytest.raises(ValidationError):
+        BrotliPacker(**change)

@@ -1,0 +1,63 @@
+"""The pack stage: the artifact is read back before it counts, and the code is one of its inputs."""
+
+import pytest
+import torch
+
+from pgolf.formats.blob import read_artifact
+from pgolf.formats.quantized import QuantizedMatrix, QuantizedModel
+from pgolf.pack import stage as pack_stage
+from pgolf.pack.brotli_packer import BrotliPacker
+from pgolf.pack.lzma_packer import LzmaPacker
+from pgolf.pack.stage import PACK, code_artifact
+from pgolf.runtime import Runtime
+from pgolf.stage import Artifact, Store
+from tests.formats.samples import assert_equal, quantized
+
+HERE = Runtime()
+
+
+@pytest.fixture
+def given(tmp_path) -> Artifact:
+    home = tmp_path / "quantized"
+    home.mkdir()
+    quantized().write(home)
+    return Artifact.of(home)
+
+
+@pytest.mark.parametrize("packer", [BrotliPacker(), BrotliPacker(transpose=True), LzmaPacker()])
+def test_the_artifact_holds_the_model_bit_for_bit(given, tmp_path, packer):
+    made = PACK(Store(tmp_path / "s"), given, code_artifact(), runtime=HERE, pack=packer)
+    assert_equal(read_artifact(made.path / "artifact.bin"), quantized())
+    assert made.metrics["model_bytes"] == (made.path / "artifact.bin").stat().st_size
+    assert made.metrics["artifact_bytes"] == made.metrics["model_bytes"] + made.metrics["code_bytes"]
+
+
+def test_equal_models_make_equal_artifacts_in_any_store(given, tmp_path):
+    a, b = (
+        PACK(Store(tmp_path / s), given, code_artifact(), runtime=HERE, pack=BrotliPacker()) for s in "ab"
+    )
+    assert a.digest == b.digest
+
+
+def test_other_code_is_another_pack(given, tmp_path):
+    a, b = (
+        PACK(Store(tmp_path / "s"), given, code, runtime=HERE, pack=BrotliPacker())
+        for code in (code_artifact(), Artifact(tmp_path, "other code"))
+    )
+    assert a.key != b.key
+
+
+def test_an_artifact_that_reads_back_otherwise_is_not_published(given, tmp_path, monkeypatch):
+    def wrong(data: bytes) -> QuantizedModel:
+        model = quantized()
+        m = model.matrices["a.w"]
+        spoilt = {
+            **model.matrices,
+            "a.w": QuantizedMatrix(m.q + torch.eye(*m.q.shape, dtype=torch.int8), m.step),
+        }
+        return QuantizedModel(model.model, model.vocab_size, spoilt, model.roles, model.rest)
+
+    monkeypatch.setattr(pack_stage, "decode", wrong)
+    with pytest.raises(AssertionError, match=r"a\.w"):
+        PACK(Store(tmp_path / "s"), given, code_artifact(), runtime=HERE, pack=BrotliPacker())
+    assert list((tmp_path / "s").iterdir()) == []
