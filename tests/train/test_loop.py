@@ -8,6 +8,7 @@ import torch
 from pgolf.data.loader import Windows
 from pgolf.errors import Infeasible, InfeasibleTrial
 from pgolf.formats.checkpoint import Checkpoint
+from pgolf.optim.adam import Adam
 from pgolf.optim.ema import Ema
 from pgolf.optim.muon import Muon
 from pgolf.optim.optimizer import Optim
@@ -39,6 +40,15 @@ def test_the_seed_decides_every_byte(tokens, tmp_path):
     first, again, other = (run(tokens, tmp_path / n, seed=s)[1] for n, s in (("a", 7), ("b", 7), ("c", 8)))
     assert first == again
     assert first != other
+
+
+def test_it_begins_at_the_network_of_its_seed(tokens, tmp_path):
+    """With rates of next to nothing the weights stay where the seed put them."""
+    still = Optim(muon=Muon(lr=1e-12), adam=Adam(embedding_lr=1e-12, control_lr=1e-12))
+    run(tokens, tmp_path / "out", seed=9, optim=still)
+    begun = small(layers=2).build(VOCAB).reset(9).state_dict()
+    for name, w in Checkpoint.read(tmp_path / "out").weights.items():
+        assert torch.allclose(w, begun[name], atol=1e-6), name
 
 
 def test_it_learns_what_there_is_to_learn(tokens, tmp_path):
