@@ -64,8 +64,9 @@ def test_the_commit_of_a_checkout_is_found_and_a_change_makes_it_dirty(tmp_path)
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
     """A head of our own that wants a token, ended by its pid: `ray stop` would end everybody's."""
-    env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=1",
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as in an activated environment
+    env = {**os.environ, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=3",
                "--num-gpus=0", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
                "--disable-usage-stats", *(f"{flag}={port}" for flag, port in PORTS.items())]  # fmt: skip
     log = tmp_path_factory.mktemp("head") / "log"
@@ -129,3 +130,26 @@ def test_a_head_that_wants_a_token_says_so_in_three_lines(head, tmp_path):
     assert done.returncode == 1
     assert "this Ray head wants a token" in done.stderr
     assert "RAY_AUTH_MODE=token" in done.stderr
+
+
+@pytest.mark.heavy
+@pytest.mark.xdist_group("ray")
+def test_a_search_runs_as_a_ray_job_from_the_uploaded_tree(head, tmp_path):
+    """The contract's own command line: the job joins the cluster it runs on and leaves a ranked record."""
+    bin_ = Path(sys.executable).parent
+    root = Path(__file__).resolve().parents[2]
+    store = tmp_path / "store"
+    search = ["pgolf", "search", "smoke", "--trials", "2", "--store", str(store)]
+    done = subprocess.run(
+        [str(bin_ / "ray"), "job", "submit", "--address", ADDRESS, "--working-dir", ".", "--", *search],
+        cwd=root, env=head, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "what to type next" in done.stdout
+    board = subprocess.run(
+        [str(bin_ / "pgolf"), "board", "smoke", "--store", str(store), "--json"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    rows = json.loads(board.stdout)
+    assert [row["rank"] for row in rows] == [1, 2]
+    assert {row["status"] for row in rows} <= {"ok", "infeasible"}
