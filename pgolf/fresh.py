@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
-from pgolf.errors import PgolfError
+from pgolf.errors import PgolfError, UserError
 
 KEPT = ("PATH", "HOME", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV", "TMPDIR")
 
@@ -37,6 +38,15 @@ def run_fresh(module: str, arguments: list[str], threads: int) -> float:
     if done.returncode:
         raise WorkerFailed(f"{module} exited with {done.returncode}:\n{done.stderr[-2000:]}")
     return time.perf_counter() - began
+
+
+def leave(main: Callable[[list[str]], int]) -> NoReturn:
+    """End a fresh process with main's answer; a user's mistake is its message and exit code 2."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def seal(directories: Iterable[Path], allowed: Iterable[Path]) -> None:

@@ -6,7 +6,6 @@ python -m pgolf.certify decompress artifact.bin tokenizer.model coded.bin text.b
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ import torch
 
 from pgolf.certify.coder import Passage, compress, decompress
 from pgolf.data.tokenizer import Tokenizer
-from pgolf.errors import UserError
 from pgolf.formats.blob import read_artifact
-from pgolf.fresh import seal
+from pgolf.fresh import leave, seal
 from pgolf.model.gpt import assemble
 
 
@@ -49,8 +47,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    leave(main)

@@ -9,19 +9,17 @@ Two clocks: `eval_seconds` is scoring alone; loading and decoding are timed besi
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pgolf.errors import UserError
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.blob import read_artifact
 from pgolf.formats.ledger import write_ledger
 from pgolf.formats.shards import read_shard
-from pgolf.fresh import seal
+from pgolf.fresh import leave, seal
 from pgolf.model.gpt import assemble
 from pgolf.runtime import Clock
 
@@ -55,8 +53,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    leave(main)
