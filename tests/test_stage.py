@@ -144,6 +144,16 @@ def test_a_stage_that_raises_publishes_nothing_and_can_be_run_again(tmp_path):
     assert not Stage("work", 1, Work())(store, runtime=HERE, knobs=Knobs()).cached
 
 
+def test_an_entry_appears_by_one_rename_or_not_at_all(tmp_path, monkeypatch):
+    def full(self: Path, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space"):
+        Stage("work", 1, Work())(Store(tmp_path / "store"), runtime=HERE, knobs=Knobs())
+    assert files(tmp_path / "store") == ["work"]
+
+
 SLOW = """
 import sys, time
 from pathlib import Path
@@ -153,7 +163,8 @@ from pgolf.stage import Stage, Store
 def run(*, out, runtime):
     (out / "half.bin").write_bytes(b"x" * 1000)
     Path(sys.argv[2]).touch()
-    time.sleep(float(sys.argv[3]))
+    while not Path(sys.argv[3]).exists():
+        time.sleep(0.02)
     (out / "whole.bin").write_bytes(b"y" * 1000)
     return {"pid": 1}
 
@@ -162,9 +173,10 @@ print(made.cached, made.digest)
 """
 
 
-def process(store: Path, started: Path, seconds: float) -> subprocess.Popen:
+def process(store: Path, started: Path, go_on: Path) -> subprocess.Popen:
+    """A process that says when it is in the middle of the stage, and ends it when it is told to."""
     return subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(store), str(started), str(seconds)],
+        [sys.executable, "-c", SLOW, str(store), str(started), str(go_on)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -177,20 +189,21 @@ def wait_for(*paths: Path) -> None:
 
 
 def test_a_process_killed_in_the_middle_of_a_stage_publishes_nothing(tmp_path):
-    worker = process(tmp_path / "store", tmp_path / "started", 60)
+    worker = process(tmp_path / "store", tmp_path / "started", tmp_path / "never")
     wait_for(tmp_path / "started")
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
     assert worker.returncode == -signal.SIGKILL
     assert not (tmp_path / "store" / "slow").exists()
-    again = process(tmp_path / "store", tmp_path / "started", 0)
+    again = process(tmp_path / "store", tmp_path / "started", tmp_path)
     assert again.communicate()[0].startswith("False")
 
 
 def test_two_processes_that_race_for_one_key_both_get_the_same_entry(tmp_path):
     marks = [tmp_path / "a", tmp_path / "b"]
-    workers = [process(tmp_path / "store", mark, 1.5) for mark in marks]
+    workers = [process(tmp_path / "store", mark, tmp_path / "go") for mark in marks]
     wait_for(*marks)  # both are inside the stage
+    (tmp_path / "go").touch()
     said = [w.communicate(timeout=60)[0].split() for w in workers]
     assert [w.returncode for w in workers] == [0, 0]
     assert said[0][1] == said[1][1]

@@ -66,7 +66,13 @@ def test_columns_of_uneven_spread_are_cheaper_column_by_column():
     assert columns < rows
 
 
-def test_a_harder_quality_never_costs_many_bytes():
+def test_a_wider_window_sees_repeats_from_farther_back():
+    noise = gaussian(40.0, 64, 1024).numpy().tobytes()
+    sizes = [len(BrotliPacker(window_bits=bits).codec().compress(noise * 2)) for bits in (10, 24)]
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_a_harder_quality_costs_fewer_bytes():
     codes = single(gaussian(3.0))
     sizes = [len(encode(codes, BrotliPacker(quality=q).codec(), transpose=False)) for q in (1, 5, 11)]
     assert sizes[2] < sizes[0]

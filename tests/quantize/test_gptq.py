@@ -125,8 +125,9 @@ def test_a_zero_row_stays_zero():
     assert not Gptq().quantize(w, SdClip(), h).dequantize()[2].any()
 
 
-def test_what_goes_in_is_left_as_it_was():
-    w, h = problem(6)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_goes_in_is_left_as_it_was(dtype):
+    w, h = (t.to(dtype) for t in problem(6))
     h[3], h[:, 3] = 0, 0
     before = w.clone(), h.clone()
     Gptq().quantize(w, SdClip(), h)
