@@ -1,0 +1,3 @@
+"""The tests: they mirror the packages."""
+
+from tests import typecheck as typecheck
