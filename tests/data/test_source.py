@@ -86,12 +86,15 @@ def test_where_the_shards_lie_is_not_what_they_are(given, tmp_path):
     assert again.key == first.key
 
 
-def test_training_and_validation_shards_do_not_change_places_unnoticed(given, tmp_path):
-    swapped = given.but(train=given.validation, validation=given.train, select=SelectTail(select_tokens=300))
-    assert (
-        swapped.build(Store(tmp_path / "s"), HERE)[0][1].key
-        != given.build(Store(tmp_path / "s"), HERE)[0][1].key
-    )
+def test_the_same_files_on_other_sides_of_the_split_are_other_data(given, tmp_path):
+    """The same three files in the same order; the middle one was trained on, then is scored."""
+    (tmp_path / "x").mkdir()
+    for name, file in zip("abc", ("train_000000", "train_000001", "val_000000"), strict=True):
+        (tmp_path / "x" / f"{name}.bin").write_bytes((tmp_path / f"{file}.bin").read_bytes())
+    trained = given.but(train=str(tmp_path / "x" / "[ab].bin"), validation=str(tmp_path / "x" / "c.bin"))
+    scored = given.but(train=str(tmp_path / "x" / "a.bin"), validation=str(tmp_path / "x" / "[bc].bin"))
+    keys = {source.build(Store(tmp_path / "s"), HERE)[0][1].key for source in (trained, scored)}
+    assert len(keys) == 2
 
 
 def test_a_select_tail_without_a_document_start_is_refused(given):
