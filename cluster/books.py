@@ -8,6 +8,7 @@ A trial counts as finished once its result file lies there whole. A driver that 
 a RUNNING trial with a result; the next one tells it without running it again.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,15 +82,25 @@ class Books:
         self.stopped_by: Literal["trials", "budget"] | None = None
 
     def open(self, store: str) -> None:
-        """Settle what dead drivers left: tell what was finished, give up on what never will be."""
-        for number in self.study.orphans:
-            if (result := self.finished.get(number)) is not None:
+        """Settle what dead drivers left: tell what was finished, then give up on what never will be.
+
+        Validated results are recorded once more: nothing in the study says whether the recorder had heard
+        of them, and recording twice comes to the same as recording once.
+        """
+        orphans = self.study.orphans
+        for number, result in self.finished.items():
+            if number in orphans or result.validation_bpb is not None:
                 self._record(number, result)
+            if number in orphans:
                 self.study.tell(number, result)
+        hopeless, why = self.study.hopeless, "its driver died too often"
+        for number in hopeless:
+            self.recorder.trial_lost(number, why)
+            self.study.abandon(number, why)
         self.say(SearchStarted(self.study.round, store, self.budget.trials, len(self.finished),
                                self.study.orphans, self.budget.gang_seconds))  # fmt: skip
-        for number in self.study.abandoned:
-            self._gone(number, "its driver died too often", again=False)
+        for number in hopeless:
+            self.say(TrialLost(number, why, again=False))
 
     def next(self) -> Assignment | Literal["wait", "over"]:
         """The next trial to run; "wait" while something running may still change the answer."""
@@ -125,37 +136,31 @@ class Books:
         proposal = self.live.pop(number)
         result = verdict.result or failed(proposal, verdict.why)
         self.study.spent(number, gang_seconds)
-        self.results.write(number, result)
-        self.finished[number] = result
-        self._record(number, result)
-        self.study.tell(number, result)
+        self._settle(number, result)
         best = self.best()
         self.say(TrialFinished(number, result, best, self.finished[best].bpb if best is not None else None))
 
     def lost(self, number: int, reason: str) -> None:
         """The gang, or the actor that watched it, is gone without a verdict."""
         proposal = self.live.pop(number)
-        again = self.study.lost(number, reason)
-        self._gone(number, reason, again)
+        again = self.study.again(number)
+        self.recorder.trial_lost(number, reason)
+        self.say(TrialLost(number, reason, again))
         if not again:
-            self.finished[number] = failed(proposal, reason)
-            self.results.write(number, self.finished[number])
-            self._record(number, self.finished[number])
+            self._settle(number, failed(proposal, reason))
 
     def amend(self, number: int, result: Result) -> None:
         """A finished trial with more measured: its validation score and certificate."""
-        self.results.write(number, result)
-        self.finished[number] = result
-        self._record(number, result)
+        self._keep(number, result)
 
     def best(self) -> int | None:
-        """The number of the feasible trial with the lowest bpb."""
+        """The number of the feasible trial that leads."""
         return next(iter(self.ranked()), None)
 
     def ranked(self) -> list[int]:
-        """Feasible trials by bpb on the select split, ties by number."""
-        feasible = [(r.bpb, n) for n, r in self.finished.items() if r.status == "ok" and r.bpb is not None]
-        return [number for _, number in sorted(feasible)]
+        """Feasible trials by their deployed tuple on the select split, as on the board; ties by number."""
+        feasible = [n for n, result in self.finished.items() if result.status == "ok"]
+        return sorted(feasible, key=lambda n: (*_merit(self.finished[n].tuple), n))
 
     def _assign(self, proposal: Proposal) -> Assignment:
         self.live[proposal.number] = proposal
@@ -170,12 +175,23 @@ class Books:
             return True
         return self.study.committed() + most_gang_seconds(self.study.round.rules) <= self.budget.gang_seconds
 
+    def _settle(self, number: int, result: Result) -> None:
+        self._keep(number, result)
+        self.study.tell(number, result)
+
+    def _keep(self, number: int, result: Result) -> None:
+        self.results.write(number, result)
+        self.finished[number] = result
+        self._record(number, result)
+
     def _record(self, number: int, result: Result) -> None:
         self.recorder.trial_finished(number, result, self.attach(result))
 
-    def _gone(self, number: int, reason: str, again: bool) -> None:
-        self.recorder.trial_lost(number, reason)
-        self.say(TrialLost(number, reason, again))
+
+def _merit(deployed: DeployedTuple) -> tuple[float, ...]:
+    """What the board orders feasible trials by; unmeasured comes last."""
+    values = (deployed.bpb, deployed.artifact_bytes, deployed.eval_seconds)
+    return tuple(math.inf if value is None else value for value in values)
 
 
 def failed(proposal: Proposal, error: str) -> Result:

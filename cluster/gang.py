@@ -10,6 +10,7 @@ An exception on any rank, or the death of one, ends the trial and the gang: a pr
 the middle of a collective is not worth keeping, and the next trial gets new actors in the same bundles.
 """
 
+import json
 import os
 import socket
 import sys
@@ -81,7 +82,7 @@ class Rank:
             return "error", last_lines(traceback.format_exc())
         finally:
             self._ended.set()
-        return ("silent", "") if result is None else ("result", result.model_dump_json(exclude_none=True))
+        return ("silent", "") if result is None else ("result", json.dumps(result.plain()))
 
     def events(self, seconds: float) -> list[Said]:
         """What was reported since the last call; waits that long, or until the run has ended."""

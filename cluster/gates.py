@@ -2,6 +2,8 @@
 
 The limit is fixed when a trial starts, from what earlier trials measured at the same fraction of training.
 A moving limit would make a trial's fate depend on the order in which its neighbours' messages arrived.
+A measurement that is no number never becomes one: it ends its own trial as diverged, with a limit or
+without, and is not offered to the trials that come after.
 """
 
 import math
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pgolf.errors import Infeasible, InfeasibleTrial
 
 GATE_BPB = "gate_bpb"  # added to the report at which the gate was passed or missed
+UNCOMPRESSED_BPB = 8.0  # of text stored as it is: the limit that a diverged trial missed where no other stood
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ class GatedReport:
         self.passed = gate is None
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Raises InfeasibleTrial at the first evaluation at or beyond the gate that is over its limit."""
+        """Raises InfeasibleTrial at the first evaluation at or beyond the gate, if over its limit or no number."""
         said = dict(metrics)
         at_gate = not self.passed and self._reached(said)
-        if at_gate:
+        if at_gate and math.isfinite(said["val_bpb"]):
             said[GATE_BPB] = said["val_bpb"]
         self.emit(step, said)
         if at_gate:
@@ -47,6 +50,8 @@ class GatedReport:
     def _judge(self, bpb: float) -> None:
         assert self.gate is not None
         limit = self.gate.limit_bpb
-        if limit is not None and not bpb <= limit:  # written so that a NaN is over the limit
-            measured = bpb if math.isfinite(bpb) else None
-            raise InfeasibleTrial(Infeasible(reason="gate", measured=measured, limit=limit))
+        if not math.isfinite(bpb):
+            missed = UNCOMPRESSED_BPB if limit is None else limit
+            raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=missed))
+        if limit is not None and bpb > limit:
+            raise InfeasibleTrial(Infeasible(reason="gate", measured=bpb, limit=limit))

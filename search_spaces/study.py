@@ -57,7 +57,6 @@ class Study:
     def __init__(self, round_: Round, storage: BaseStorage) -> None:
         self.round = round_
         self.storage = storage
-        self.abandoned: list[int] = []  # orphans given up on opening
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna.create_study(
             study_name=round_.name, storage=storage, directions=["minimize"] * len(round_.objectives),
@@ -66,7 +65,7 @@ class Study:
         self._check_terms()
         self.optuna.sampler = sampler(round_, len(self.trials))
         self._live: dict[int, Trial] = {}
-        self._again = self._adopt_orphans()
+        self._again = [trial.number for trial in self.trials if trial.state == TrialState.RUNNING]
         self._queue_warm_starts()
 
     @staticmethod
@@ -100,6 +99,20 @@ class Study:
     def orphans(self) -> tuple[int, ...]:
         """Numbers to be handed out again before anything new is asked for."""
         return tuple(self._again)
+
+    @property
+    def hopeless(self) -> tuple[int, ...]:
+        """Orphans that were handed out too often. Whoever knows of no result for them abandons them."""
+        trials = self.trials
+        return tuple(n for n in self._again if trials[n].user_attrs.get("attempts", 0) >= MOST_ATTEMPTS)
+
+    def abandon(self, number: int, why: str) -> None:
+        """Give up on an orphan: it is told FAIL."""
+        self._again.remove(number)
+        revived = self._revived(number)
+        revived.set_user_attr("why", why)
+        revived.set_user_attr("status", "failed")
+        self.optuna.tell(revived, state=TrialState.FAIL)
 
     def ask(self) -> Proposal:
         """The next trial: an orphan under its own number, else a queued warm start, else a new proposal."""
@@ -141,20 +154,21 @@ class Study:
             assert result.infeasible, "a trial without its objectives says what it broke"
             self.optuna.tell(trial, state=TrialState.PRUNED)
 
-    def lost(self, number: int, reason: str) -> bool:
-        """A gang died under a trial. True if it will be handed out again; else it is told FAIL."""
-        trial = self._live.pop(number)
-        if trial.user_attrs["attempts"] < MOST_ATTEMPTS_WHEN_LOST:
-            self._again.append(number)
-            return True
-        trial.set_user_attr("why", reason)
-        trial.set_user_attr("status", "failed")
-        self.optuna.tell(trial, state=TrialState.FAIL)
-        return False
+    def again(self, number: int) -> bool:
+        """A gang died under a trial. True if it will be handed out again; else it is to be told as failed."""
+        if self._live[number].user_attrs["attempts"] >= MOST_ATTEMPTS_WHEN_LOST:
+            return False
+        del self._live[number]
+        self._again.append(number)
+        return True
 
     def passed_gate(self, number: int, bpb: float) -> None:
-        """Keep what a trial measured at its gate; later trials are held to the best of these."""
-        self._live[number].set_user_attr("gate_bpb", bpb)
+        """Keep what a trial measured at its gate; later trials are held to the best of these.
+
+        What is no number would win every comparison there, and is not kept.
+        """
+        if math.isfinite(bpb):
+            self._live[number].set_user_attr("gate_bpb", bpb)
 
     def gate_limit(self) -> float | None:
         """What a trial that starts now must stay under at its gate; None if nothing was measured yet.
@@ -186,21 +200,6 @@ class Study:
                 raise StoreError(
                     rule, f"{value}, begun with {begun[key]}", f"{remedy}, or take another --store"
                 )
-
-    def _adopt_orphans(self) -> list[int]:
-        again = []
-        for trial in self.trials:
-            if trial.state != TrialState.RUNNING:
-                continue
-            if trial.user_attrs.get("attempts", 0) < MOST_ATTEMPTS:
-                again.append(trial.number)
-                continue
-            revived = self._revived(trial.number)
-            revived.set_user_attr("why", f"its driver died {MOST_ATTEMPTS} times")
-            revived.set_user_attr("status", "failed")
-            self.optuna.tell(revived, state=TrialState.FAIL)
-            self.abandoned.append(trial.number)
-        return again
 
     def _queue_warm_starts(self) -> None:
         queued = {trial.user_attrs.get("recipe") for trial in self.trials}

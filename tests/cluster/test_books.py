@@ -1,13 +1,16 @@
 """The books without Ray: verdicts are made up, the study and the files are real."""
 
+from contextlib import nullcontext
+
 import pytest
 from optuna.trial import TrialState
 
 from cluster.books import Books, Budget, Results
-from cluster.events import TrialFinished, TrialLost
+from cluster.events import SearchStarted, TrialFinished, TrialLost
 from cluster.gang import Verdict
 from cluster.gates import GATE_BPB
-from search_spaces.study import Study
+from search_spaces.study import MOST_ATTEMPTS, Study
+from services.leaderboard import rank_rows, row_of_result
 from tests.cluster.fakes import Notes, fake_round, result_of
 
 
@@ -78,6 +81,71 @@ def test_a_result_on_disk_is_told_by_the_next_driver_and_not_run_again(opened):
     assert ("finished", 0) in [call[:2] for call in notes.calls]
 
 
+def test_a_result_on_disk_outweighs_any_number_of_dead_drivers(opened):
+    """The third driver in a row died between the result file and the study: the trial is told, not failed."""
+    for _ in range(MOST_ATTEMPTS):
+        books, *_ = opened()
+        last = books.next()
+        assert last.number == 0
+    books.results.write(0, result_of(last.config, 1.5, [], 500))
+    books, notes, _ = opened()
+    assert books.study.trials[0].state == TrialState.COMPLETE
+    assert [call[0] for call in notes.calls] == ["finished"]
+
+
+def test_a_trial_that_no_driver_finished_is_given_up_on_and_recorded_as_lost(opened):
+    for _ in range(MOST_ATTEMPTS):
+        books, *_ = opened()
+        assert books.next().number == 0
+    books, notes, events = opened()
+    assert books.study.trials[0].state == TrialState.FAIL
+    assert notes.calls == [("lost", 0, "its driver died too often")]
+    assert [type(event) for event in events] == [SearchStarted, TrialLost]
+    assert events[0].again == ()
+    assert books.next().number == 1
+
+
+class Killed(BaseException):
+    """What a test throws where a driver dies."""
+
+
+def killed(*anything):
+    raise Killed
+
+
+def test_a_driver_that_dies_while_it_fails_a_lost_trial_leaves_it_to_be_failed_by_the_next(
+    opened, monkeypatch
+):
+    books, *_ = opened()
+    for _ in range(2):
+        number = books.next().number
+        with monkeypatch.context() as patch:
+            patch.setattr(Notes, "trial_finished", killed)
+            with (
+                pytest.raises(Killed) if books.study.trials[0].user_attrs["attempts"] == 2 else nullcontext()
+            ):
+                books.lost(number, "its node is gone")
+    assert books.study.trials[0].state == TrialState.RUNNING
+    books, notes, _ = opened()
+    assert books.study.trials[0].state == TrialState.FAIL
+    assert [call[:2] for call in notes.calls] == [("finished", 0)]
+    assert notes.calls[0][2].status == "failed"
+
+
+def test_a_validation_score_that_the_recorder_never_heard_of_is_recorded_on_opening(opened, monkeypatch):
+    books, *_ = opened()
+    for bpb in (1.5, 1.6):
+        ended_well(books, books.next(), bpb)
+    monkeypatch.setattr(Notes, "trial_finished", killed)
+    with pytest.raises(Killed):
+        books.amend(0, books.finished[0].but(validation_bpb=1.52))
+    monkeypatch.undo()
+    _, notes, _ = opened()
+    assert [(kind, number, result.validation_bpb) for kind, number, result in notes.calls] == [
+        ("finished", 0, 1.52)
+    ]
+
+
 def test_a_file_of_another_studys_trial_is_not_taken_for_a_result(opened):
     books, *_ = opened()
     first = books.next()
@@ -126,3 +194,15 @@ def test_ranking_is_by_bpb_among_the_feasible_alone(opened):
         books.ended(assignment.number, Verdict("result", result_of(assignment.config, bpb, [], size)), 1.0)
     assert books.ranked() == [2, 0]
     assert books.best() == 2
+
+
+def test_equal_bpb_is_ordered_by_the_rest_of_the_deployed_tuple_as_on_the_board(opened):
+    books, *_ = opened(max_concurrent=4)
+    rows = []
+    for size in (700, 500, 600, 500):
+        assignment = books.next()
+        result = result_of(assignment.config, 1.5, [], size)
+        books.ended(assignment.number, Verdict("result", result), 1.0)
+        rows.append(row_of_result(result, number=assignment.number))
+    assert books.ranked() == [1, 3, 2, 0]
+    assert books.ranked() == [row.number for row in rank_rows(rows)]

@@ -1,7 +1,9 @@
+import math
+
 import pytest
 
-from cluster.gates import GATE_BPB, GatedReport, GateLimit
-from pgolf.errors import InfeasibleTrial
+from cluster.gates import GATE_BPB, UNCOMPRESSED_BPB, GatedReport, GateLimit
+from pgolf.errors import Infeasible, InfeasibleTrial
 
 
 def listening(gate):
@@ -38,11 +40,16 @@ def test_exactly_at_the_limit_is_let_through():
     report(1, at(0.5, val_bpb=2.0))
 
 
-def test_a_loss_that_is_not_a_number_is_over_any_limit():
-    report, _ = listening(GateLimit(0.5, 2.0))
+@pytest.mark.parametrize("bpb", [math.nan, math.inf])
+@pytest.mark.parametrize(("limit", "missed"), [(2.0, 2.0), (None, UNCOMPRESSED_BPB)])
+def test_what_is_not_a_number_at_the_gate_has_diverged_and_is_not_offered_as_a_measurement(
+    bpb, limit, missed
+):
+    report, heard = listening(GateLimit(0.5, limit))
     with pytest.raises(InfeasibleTrial) as stopped:
-        report(1, at(0.5, val_bpb=float("nan")))
-    assert stopped.value.outcome.measured is None
+        report(1, at(0.5, val_bpb=bpb))
+    assert stopped.value.outcome == Infeasible(reason="diverged", measured=None, limit=missed)
+    assert GATE_BPB not in heard[0][1]
 
 
 def test_without_an_earlier_trial_nothing_is_killed_but_the_gate_is_measured():

@@ -145,14 +145,15 @@ def test_a_trial_whose_driver_died_before_it_was_sampled_is_sampled_on_resume(tm
     assert set(again.params) >= {"layers", "width", "bits", "lr", "adapt.on"}
 
 
-def test_a_trial_that_outlives_its_drivers_three_times_is_told_as_failed(tmp_path):
+def test_a_trial_that_outlives_its_drivers_three_times_is_given_up_on(tmp_path):
     storage = storage_of(tmp_path)
     Study.open(ROUND, storage).ask()
     for _ in range(MOST_ATTEMPTS - 1):
         assert Study.open(ROUND, storage, resume=True).ask().number == 0
     last = Study.open(ROUND, storage, resume=True)
-    assert last.abandoned == [0]
-    assert last.orphans == ()
+    assert last.orphans == last.hopeless == (0,)  # whoever has its result may still tell it
+    last.abandon(0, "its driver died too often")
+    assert last.orphans == last.hopeless == ()
     assert last.trials[0].state == TrialState.FAIL
 
 
@@ -181,9 +182,11 @@ def test_a_resumed_sampler_does_not_propose_again_what_it_proposed(tmp_path):
 def test_a_lost_gang_gives_its_trial_one_more_attempt_and_then_fails_it():
     study = Study.open(ROUND, InMemoryStorage())
     number = study.ask().number
-    assert study.lost(number, "rank 1 died")
-    assert study.ask().number == number
-    assert not study.lost(number, "rank 1 died")
+    assert study.again(number)
+    proposal = study.ask()
+    assert proposal.number == number
+    assert not study.again(number)
+    study.tell(number, outcome(proposal.config, "failed", error="rank 1 died"))
     assert study.trials[number].state == TrialState.FAIL
     assert study.ask().number == number + 1
 
@@ -215,6 +218,13 @@ def test_the_gate_is_the_best_earlier_measurement_times_the_tolerance():
     assert study.gate_limit() == pytest.approx(1.65)
 
 
+def test_a_measurement_that_is_no_number_does_not_become_the_gate():
+    study = Study.open(replace(ROUND, gate=Gate(0.25, 1.1)), InMemoryStorage())
+    for bpb in (float("nan"), 2.0, float("-inf")):
+        study.passed_gate(study.ask().number, bpb)
+    assert study.gate_limit() == pytest.approx(2.2)
+
+
 def test_an_illegal_giant_does_not_shut_the_gate_to_the_others():
     study = Study.open(replace(ROUND, gate=Gate(0.25, 1.1)), InMemoryStorage())
     giant, legal = study.ask(), study.ask()
@@ -232,7 +242,7 @@ def test_running_and_lost_attempts_are_charged_at_their_maximum():
     study.spent(done.number, 100.0)
     study.tell(done.number, run(done.config))
     assert committed(study.trials, ROUND) == 100.0 + most
-    study.lost(running.number, "died")
+    assert study.again(running.number)
     study.ask()
     assert study.committed() == 100.0 + 2 * most
     study.spent(running.number, 50.0)
