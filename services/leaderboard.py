@@ -26,6 +26,7 @@ from services.mlflow_client import MlflowClient, client_to_read
 
 By = Literal["deployed", "pareto"]
 BOARD_VIEW = "leaderboard"  # the name under which the UI keeps the leaderboard as a shared view
+SINGLE = "single"  # the round of trials that belong to no search
 PAGE = 1000  # runs per request to MLflow
 
 

@@ -19,6 +19,7 @@ they changed. Their step is the number of finished trials: the chart of `rank` i
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from pgolf.rules import Rules
 from services import plots
 from services.leaderboard import (
     BOARD_VIEW,
+    SINGLE,
     Row,
     rank_rows,
     row_of_run,
@@ -86,11 +88,16 @@ class MlflowWriter:
     # ------------------------------------------------------------------------------------ events
 
     def opened(self, event: Event) -> None:
-        """A search begins, or goes on: its parent run is there and running."""
+        """A search begins, or goes on: its parent run is there and running, with the search's rules.
+
+        Single trials share one parent and no rules: each has its own in its config, and MLflow lets no
+        parameter be written twice with two values.
+        """
         parent = self._parent(event)
-        self._log_params(parent, flat({"rules": event["rules"]}))
-        self.client.update_run(parent, status="RUNNING")
         self._rows = None
+        self.client.update_run(parent, status="RUNNING")
+        if self.round_name != SINGLE:
+            self._log_params(parent, flat({"rules": event["rules"]}))
 
     def trial_started(self, event: Event) -> None:
         """A trial's run is there and running, with its config and its searched parameters."""
@@ -280,8 +287,8 @@ class MlflowWriter:
             self.client.log_batch(run_id, params=params[at : at + PARAMS_PER_BATCH])
 
     def _attach(self, run_id: str, name: str, path: Path) -> None:
-        if not path.is_file():
-            log.warning("%s of run %s is gone (%s): recorded without it", name, run_id, path)
+        if not (path.is_file() and os.access(path, os.R_OK)):
+            log.warning("%s of run %s cannot be read (%s): recorded without it", name, run_id, path)
             return
         with tempfile.TemporaryDirectory() as work:
             copy = Path(work) / name

@@ -1,6 +1,6 @@
 """What a person means by RUN: a place on a board, a name, an id, or a file.
 
-    #1  laptop#3        a rank (of the only round, or of the one named)
+    #1  laptop#3        a rank (of the only search's round, or of the one named)
     laptop_late-1f3a    a run's name, or any beginning of it that only one run has
     8c0f2e              an MLflow run id, or such a beginning of it
     out/result.json     a result's file, or the folder that holds it
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pgolf.errors import StoreError, nearest
 from pgolf.formats.result import Result
-from services.leaderboard import Row, read_board
+from services.leaderboard import SINGLE, Row, read_board
 from services.mlflow_client import client_to_read
 
 SHOWN = 6  # candidates that an error lists
@@ -60,18 +60,26 @@ def find(run: str, rows: Sequence[Row]) -> Row:
 
 def _by_rank(run: str, rows: Sequence[Row]) -> Row:
     round_name, _, place = run.partition("#")
-    rounds = sorted({row.round for row in rows})
-    if not round_name and len(rounds) > 1:
-        raise StoreError(
-            "a rank without a round needs a single round", run, f"say {rounds[0]}#{place}: {_few(rounds)}"
-        )
+    rounds = sorted({row.round for row in rows}, key=lambda name: (name == SINGLE, name))  # searches first
+    if not round_name:
+        round_name = _only_search(run, rounds)
     if round_name and round_name not in rounds:
         raise StoreError("a rank is one of a round that was searched", run, nearest(round_name, rounds))
-    ranked = {row.rank: row for row in rows if row.rank and round_name in ("", row.round)}
+    ranked = {row.rank: row for row in rows if row.rank and row.round == round_name}
     if not place.isdigit() or int(place) not in ranked:
         way_out = f"ranks go from #1 to #{len(ranked)}" if ranked else "no trial has finished"
         raise StoreError("a rank is a place on the board", run, way_out)
     return ranked[int(place)]
+
+
+def _only_search(run: str, rounds: Sequence[str]) -> str:
+    """The round that a rank alone is of: single trials beside a search do not make it mean two."""
+    searched = [name for name in rounds if name != SINGLE] or list(rounds)
+    if len(searched) > 1:
+        *others, last = [f"{name}{run}" for name in rounds[:SHOWN]]
+        way_out = f"say {', '.join(others)} or {last}"
+        raise StoreError("a rank alone needs a store with one searched round", run, way_out)
+    return searched[0] if searched else ""
 
 
 def _only(run: str, rows: Sequence[Row]) -> Row:

@@ -6,8 +6,9 @@ tried again with growing pauses, and what is not delivered when the process ends
 time the round is opened. A thread, and not a bounded drain inside each call, because MLflow's HTTP
 client may hold its caller for a minute, and that minute belongs to the trials.
 
-What MLflow *refuses* (an invalid name, a deleted run) would be refused for ever: it is said, with the
-event, and passed over, so that it does not keep back what follows; the line stays in the outbox.
+Only an outage is worth trying again. What MLflow *refuses* (an invalid name, a deleted run), and what we
+cannot make sense of ourselves (a line that another version wrote), would fail for ever: it is said, with
+the event, and passed over, so that it does not keep back what follows; the line stays in the outbox.
 
 One outbox per round and store. Single trials (`pgolf run`, round "single") may run side by side, so
 each takes the first free file; two searches of one round in one store are a mistake, and refused.
@@ -17,17 +18,20 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from pgolf.errors import StoreError
 from pgolf.formats.result import Result
 from pgolf.rules import Rules
-from services.mlflow_client import address, artifact_root, client_for
+from services.leaderboard import SINGLE
+from services.mlflow_client import address, artifact_root, check_usable, client_for
 from services.mlflow_writer import MlflowWriter
 from services.outbox import Event, Outbox
 
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SINGLE = "single"  # the round of trials that belong to no search
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST",
             "RESOURCE_ALREADY_EXISTS", "MALFORMED_REQUEST"}  # fmt: skip
 FIRST_PAUSE_SECONDS = 1.0  # after the first failure; then twice as long each time
@@ -66,9 +69,12 @@ class Recorder:
 
         Raises:
             StoreError: if another process is recording a search of this round in this store.
+            UserError: if the tracking URI is none that MLflow can record to. A server that does not
+                answer is no error: the record waits for it.
         """
+        check_usable(address(store_dir, tracking_uri))
         boxes = _claimed(Path(store_dir) / "outbox", round_name)
-        past = [event["search"] for event in boxes[0].events() if event["event"] == "opened"]
+        past = [event["search"] for event in boxes[0].events() if event.get("event") == "opened"]
         goes_on = past and (resume or round_name == SINGLE)  # single trials share one parent run
         search = past[-1] if goes_on else uuid.uuid4().hex
         recorder = Recorder(boxes, search, WriterFactory(round_name, Path(store_dir), tracking_uri, rules))
@@ -182,39 +188,61 @@ class Recorder:
         for mark, events in _gathered(list(box.pending())):
             if self._closing:
                 return
-            try:
-                self._write(events)
-            except MlflowException as error:
-                if error.error_code not in REFUSALS:
-                    raise
-                log.warning("MLflow refused %s of trial %s and it was passed over: %s", events[0]["event"],
-                            events[0].get("number", "-"), str(error).splitlines()[0])  # fmt: skip
-            if events[0]["event"] in ("opened", "trial_finished"):
+            kind = events[0].get("event", "a line without its kind")
+            done = self._passes(kind, events[0], partial(_write, self._writer_now(), events))
+            if done and kind in ("opened", "trial_finished"):
                 self._unranked = events[0]
             box.mark_delivered(mark)
 
     def _bring_ranks_up_to_date(self) -> None:
-        if self._unranked is not None and self._writer is not None:
-            self._writer.rank(self._unranked)
+        if self._unranked is not None:
+            event = self._unranked
+            self._passes("the ranks after it", event, partial(self._writer_now().rank, event))
         self._unranked = None
 
-    def _write(self, events: list[Event]) -> None:
-        writer = self._writer = self._writer or self._writer_for()
-        match events[0]["event"]:
-            case "opened":
-                writer.opened(events[0])
-            case "trial_started":
-                writer.trial_started(events[0])
-            case "trial_progress":
-                writer.trial_progress(events)
-            case "trial_finished":
-                writer.trial_finished(events[0])
-            case "trial_lost":
-                writer.trial_lost(events[0])
-            case "finished":
-                writer.finished(events[0])
-            case unknown:
-                raise AssertionError(f"no event is called {unknown}")
+    def _writer_now(self) -> MlflowWriter:
+        """The writer. That none can be made is never an event's fault: it is an outage."""
+        self._writer = self._writer or self._writer_for()
+        return self._writer
+
+    def _passes(self, what: str, event: Event, write: Callable[[], None]) -> bool:
+        """Write; a fault of the event itself is said and passed over (False), an outage is raised."""
+        try:
+            write()
+        except Exception as error:
+            if is_outage(error):
+                raise
+            said = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            by = "MLflow refused" if isinstance(error, MlflowException) else f"{type(error).__name__} in"
+            log.warning("%s %s of trial %s and it was passed over: %s", by, what, event.get("number", "-"),
+                        said[0], exc_info=log.isEnabledFor(logging.DEBUG))  # fmt: skip
+            return False
+        return True
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the same call may succeed later: no connection, a server's own fault, a locked database."""
+    if isinstance(error, MlflowException):
+        return error.error_code not in REFUSALS
+    return isinstance(error, OSError | SQLAlchemyError)  # requests' exceptions are OSErrors
+
+
+def _write(writer: MlflowWriter, events: list[Event]) -> None:
+    match events[0]["event"]:
+        case "opened":
+            writer.opened(events[0])
+        case "trial_started":
+            writer.trial_started(events[0])
+        case "trial_progress":
+            writer.trial_progress(events)
+        case "trial_finished":
+            writer.trial_finished(events[0])
+        case "trial_lost":
+            writer.trial_lost(events[0])
+        case "finished":
+            writer.finished(events[0])
+        case unknown:
+            raise AssertionError(f"no event is called {unknown}")
 
 
 class WriterFactory:
@@ -239,8 +267,8 @@ def _gathered(pending: list[tuple[int, Event]]) -> Iterator[tuple[int, list[Even
     def group(item: tuple[int, Event]) -> tuple[Any, ...]:
         mark, event = item
         return (
-            ("trial_progress", event["search"], event["number"])
-            if event["event"] == "trial_progress"
+            ("trial_progress", event.get("search"), event.get("number"))
+            if event.get("event") == "trial_progress"
             else (mark,)
         )
 

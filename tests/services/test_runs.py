@@ -55,11 +55,18 @@ def test_what_means_none_or_several_is_an_error_that_names_the_way_out(run, says
     assert len(str(refused.value).splitlines()) <= 3
 
 
-def test_a_rank_needs_its_round_where_there_are_several():
-    rows = [*ROWS, row("0011", "tiny-cccc", 1, "single")]
-    with pytest.raises(StoreError, match="say laptop#1"):
-        find("#1", rows)
+def test_a_rank_alone_is_of_the_only_search_whatever_single_trials_stand_beside_it():
+    rows = [row("0011", "tiny-cccc", 1, "single"), *ROWS]
+    assert find("#1", rows).run_id == "8c0f2e11"
     assert find("single#1", rows).run_id == "0011"
+    assert find("#1", rows[:1]).run_id == "0011"
+
+
+def test_a_rank_needs_its_round_where_several_were_searched_and_the_error_names_each():
+    rows = [*ROWS, row("0011", "tiny-cccc", 1, "single"), row("0022", "tiny-dddd", 1, "tiny")]
+    with pytest.raises(StoreError, match="say laptop#2, tiny#2 or single#2"):
+        find("#2", rows)
+    assert find("tiny#1", rows).run_id == "0022"
 
 
 def test_a_recorded_run_comes_back_as_its_result_and_a_file_as_its_own(store_dir, tmp_path):

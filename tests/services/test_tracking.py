@@ -8,15 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow.exceptions import MlflowException
+import requests
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from sqlalchemy.exc import OperationalError
 
-from pgolf.errors import StoreError
+from pgolf.errors import StoreError, UserError
 from pgolf.formats.result import METRICS, Result
 from services import tracking
 from services.leaderboard import read_board, trial_runs
 from services.mlflow_client import client_for
 from services.mlflow_writer import MlflowWriter, flat, text
-from services.tracking import Recorder
+from services.tracking import Recorder, is_outage
 from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
 
 
@@ -226,6 +229,66 @@ def test_what_mlflow_refuses_is_said_and_does_not_keep_back_the_rest(store_dir, 
     recorder.finish()
     assert "MLflow refused trial_started of trial 0" in caplog.text
     assert children(store_dir)[1].data.tags["status"] == "ok"
+
+
+def test_an_event_that_cannot_be_written_is_said_once_and_does_not_keep_back_the_rest(
+    store_dir, caplog, monkeypatch
+):
+    monkeypatch.setattr(tracking, "FIRST_PAUSE_SECONDS", 0.01)
+    recorder = opened(store_dir)
+    box, old = recorder._boxes[0], {"time_ms": 1, "search": recorder._search, "number": 0}
+    box.append({**old, "event": "trial_finished", "result": {"no": "result"}, "attachments": {}})
+    box.append({**old, "event": "renamed_since"})
+    box.append({"event": "trial_progress"})
+    box.append({"of": "no kind"})
+    recorder.trial_finished(1, make_result())
+    assert recorder.flush()
+    recorder.finish()
+    assert not [r for r in caplog.records if "does not take the record" in r.message]
+    said = [r.message for r in caplog.records if "passed over" in r.message]
+    assert len(said) == 4
+    assert said[0].startswith("ValidationError in trial_finished of trial 0")
+    assert [row.number for row in read_board(store_dir, None, "laptop")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("error", "outage"),
+    [
+        (ConnectionError("refused"), True),
+        (requests.exceptions.ReadTimeout("slow"), True),
+        (OperationalError("select 1", {}, Exception("database is locked")), True),
+        (MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE), True),
+        (MlflowException("500", error_code=INTERNAL_ERROR), True),
+        (RestException({"error_code": "503"}), True),
+        (MlflowException("bad name", error_code=INVALID_PARAMETER_VALUE), False),
+        (TypeError("ours"), False),
+        (KeyError("search"), False),
+    ],
+)
+def test_only_what_may_succeed_later_is_an_outage(error, outage):
+    assert is_outage(error) is outage
+
+
+def test_single_trials_with_other_rules_share_one_parent_and_are_refused_nothing(store_dir, caplog):
+    for number, cap in enumerate((400_000, 500_000)):
+        rules = SMALL.but(artifact_bytes=cap)
+        recorder = Recorder.open(tracking.SINGLE, store_dir, None, rules)
+        recorder.trial_finished(number, make_result())
+        assert recorder.flush()
+        client = client_for(store_dir, None)
+        experiment = client.get_experiment_by_name(tracking.SINGLE).experiment_id
+        (parent,) = [r for r in client.search_runs([experiment]) if "pgolf.search" in r.data.tags]
+        assert parent.info.status == "RUNNING", "the parent is reopened"
+        assert not parent.data.params
+        recorder.finish()
+    assert "refused" not in caplog.text
+    assert len(read_board(store_dir, None, tracking.SINGLE)) == 2
+
+
+def test_a_tracking_uri_that_can_never_work_is_refused_before_anything_is_recorded(store_dir):
+    with pytest.raises(UserError, match="foo://x"):
+        Recorder.open("laptop", store_dir, "foo://x", SMALL)
+    assert not (store_dir / "outbox").exists()
 
 
 def test_a_killed_process_loses_no_event(store_dir):
