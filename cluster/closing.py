@@ -1,5 +1,7 @@
 """The screen a search ends with: the board, where everything lies, and what to type next."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -8,7 +10,7 @@ from cluster.driver import SearchOutcome
 from pgolf.rules import Rules
 from pgolf.stage import Store
 from services.board import render
-from services.leaderboard import rank_rows, read_board
+from services.leaderboard import read_board
 
 ENDED = {
     "trials": "every trial of the round is done",
@@ -18,16 +20,22 @@ ENDED = {
 
 
 def closing_screen(
-    console: Console, outcome: SearchOutcome, rules: Rules, place: Store, store: str, tracking_uri: str | None
+    console: Console,
+    outcome: SearchOutcome,
+    rules: Rules,
+    place: Store,
+    options: Mapping[str, str | None],
+    front: bool = False,
 ) -> None:
-    """Print it. `store` is the option as the user wrote it, so that the commands can be typed as shown."""
-    rows = rank_rows(read_board(place.directory, tracking_uri, outcome.round_name))
+    """Print it. `options` are those the user gave, so that the commands can be typed as shown."""
+    tracking_uri = options.get("--tracking-uri")
+    rows = read_board(place.directory, tracking_uri, outcome.round_name)
     console.print()
     render(rows, console, rules)
     say = Console(highlight=False).print
-    option = "" if store == "store" else f" --store {store}"
-    if tracking_uri:
-        option += f" --tracking-uri {tracking_uri}"
+    given = {name: shlex.quote(value) for name, value in options.items() if value is not None}
+    again = "".join(f" {name} {value}" for name, value in given.items()) + (" --front" if front else "")
+    option = "".join(f" {name} {given[name]}" for name in ("--store", "--tracking-uri") if name in given)
     infeasible = sum(r.status == "infeasible" for r in outcome.results.values())
     counts = f"{len(outcome.results)} trials, {infeasible} of them infeasible"
     say(f"\n{ENDED[outcome.stopped_by]}: {counts}", soft_wrap=True)
@@ -51,17 +59,18 @@ def closing_screen(
     pgolf = ".venv/bin/pgolf" if Path(".venv/bin/pgolf").exists() else "pgolf"
     lines = [("the leaderboard with its plots, in a browser", f"{pgolf} ui{option}")]
     if outcome.stopped_by == "interrupt":
-        lines.insert(0, ("go on", f"{pgolf} search {outcome.round_name} --resume{option}"))
+        lines.insert(0, ("go on", f"{pgolf} search {outcome.round_name} --resume{again}"))
     else:
         more = len(outcome.results) + 10
         lines.append(
-            ("ten more trials", f"{pgolf} search {outcome.round_name} --resume --trials {more}{option}")
+            ("ten more trials", f"{pgolf} search {outcome.round_name} --resume --trials {more}{again}")
         )
     if best is not None:
+        winner = f"{outcome.round_name}#1"
         lines[1:1] = [
-            ("the winner's card", f"{pgolf} show '#1'{option}"),
-            ("the winner again, from its config", f"{pgolf} reproduce '#1'{option}"),
-            ("the winner's certificate", f"{pgolf} certify '#1'{option}"),
+            ("the winner's card", f"{pgolf} show '{winner}'{option}"),
+            ("the winner again, from its config", f"{pgolf} reproduce '{winner}'{option}"),
+            ("the winner's certificate", f"{pgolf} certify '{winner}'{option}"),
         ]
     for what, command in lines:
         say(f"  {what:<45} {command}", soft_wrap=True)

@@ -182,7 +182,7 @@ def run(
             if not done:
                 recorder.trial_lost(number, "the process ended before the trial did")
             recorder.finish()
-    where = out or Path("runs") / result.name
+    where = out or Path("runs") / f"{result.name}-seed{result.seed}"
     result.write(where / "result.json")
     (where / "config.yaml").write_text(to_yaml(chosen))
     if as_json:
@@ -224,9 +224,13 @@ def search(
     from cluster.driver import search as drive
     from cluster.progress import Progress
     from pgolf.stage import Store
+    from search_spaces.replay import replay
     from search_spaces.rounds import load
 
     chosen = load(round_name)
+    if ray_address is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # trials run where we are
+        for params in chosen.warm_starts.values():
+            replay(chosen.space, params).data.check()
     place = Store(store)
     with Progress() as progress:
         outcome = drive(
@@ -234,8 +238,12 @@ def search(
             ray_address=ray_address, tracking_uri=tracking_uri, study_storage=study_storage,
             resume=resume, front=front, say=progress,
         )  # fmt: skip
-    closing_screen(Console(), outcome, chosen.rules, place, store, tracking_uri)
-    raise typer.Exit(0 if outcome.best is not None else 1)
+    options = {"--store": store if store != "store" else None, "--tracking-uri": tracking_uri,
+               "--study-storage": study_storage, "--ray-address": ray_address}  # fmt: skip
+    closing_screen(Console(), outcome, chosen.rules, place, options, front=front)
+    if outcome.stopped_by == "interrupt":
+        raise typer.Exit(130)
+    raise typer.Exit(0 if outcome.best is not None and not outcome.unscored else 1)
 
 
 @app.command()
@@ -274,9 +282,9 @@ def board(
     """
     from pgolf.stage import Store
     from services.board import render
-    from services.leaderboard import rank_rows, read_board
+    from services.leaderboard import read_board
 
-    rows = rank_rows(read_board(Store(store).directory, tracking_uri, round_name), by=by)
+    rows = read_board(Store(store).directory, tracking_uri, round_name, by)
     if as_json:
         print(json.dumps([row.json_ready() for row in rows], indent=1))
     else:

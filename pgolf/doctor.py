@@ -3,13 +3,13 @@
 import os
 import platform
 import shutil
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pgolf.runtime import PACKAGES
+from pgolf.runtime import PACKAGES, version
 
 
 def examine(store: Path) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def examine(store: Path) -> dict[str, Any]:
         "compiler": shutil.which("cc") or "none",
         "triton": util.find_spec("triton") is not None,
         "flash_attn": util.find_spec("flash_attn") is not None,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) or "missing" for name in PACKAGES},
     }
 
 
@@ -37,10 +37,3 @@ def _memory_gib() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, OSError, AttributeError):
         return None
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "missing"

@@ -11,10 +11,8 @@ Everything else that escapes is a bug or a fault of the machine: it fails the tr
 nothing. An outcome (`Infeasible`) is data: over the byte cap, over time, diverged, killed at a gate.
 """
 
-import difflib
-from collections.abc import Iterable
-
 from pgolf.section import Refusal, Section
+from pgolf.section import nearest as nearest
 
 
 class PgolfError(Exception):
@@ -65,16 +63,3 @@ class InfeasibleTrial(PgolfError):
 
     def __reduce__(self) -> tuple[type["InfeasibleTrial"], tuple[Infeasible]]:
         return InfeasibleTrial, (self.outcome,)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A remedy line naming the closest of `known`, and all of them where they are few.
-
-    >>> nearest("lairs", ["layers", "width"])
-    "did you mean 'layers'? known: layers, width"
-    """
-    names = sorted(map(str, known))
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"{hint}known: {shown}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.certify.stage import CERTIFICATE, CERTIFY
-from pgolf.errors import DataError, Infeasible, InfeasibleTrial
+from pgolf.errors import DataError, Infeasible, InfeasibleTrial, StoreError
 from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.result import DeployedTuple, Result, StageResult
@@ -20,7 +20,9 @@ from pgolf.quantize.calibrate import CALIBRATE
 from pgolf.quantize.stage import QUANTIZE
 from pgolf.run import RunConfig, parse_config
 from pgolf.runtime import Runtime, provenance
+from pgolf.section import Section
 from pgolf.stage import Artifact, Store, link_or_copy, sha256_of
+from pgolf.train.budget import Hardware
 from pgolf.train.stage import train_stage
 
 STAGE_DONE = "stage_done/"  # report(-1, {STAGE_DONE + name: seconds})
@@ -129,8 +131,10 @@ def _train(trial: _Trial, store: Store) -> None:
     vocab_size = int(tokens.metrics["vocab_size"])
     measure = partial(probe, evaluate=config.evaluate, device=runtime.device)
     stage = train_stage(vocab_size, measure)
-    trial.add("train", stage(store, tokens, runtime=runtime, seed=config.seed,
-                             model=config.model, optim=config.optim, train=config.train))  # fmt: skip
+    sections: dict[str, Section] = {"model": config.model, "optim": config.optim, "train": config.train}
+    if (hardware := Hardware.of(config.train.budget, runtime)) is not None:
+        sections["hardware"] = hardware
+    trial.add("train", stage(store, tokens, runtime=runtime, seed=config.seed, **sections))
 
 
 def _tokens(trial: _Trial, store: Store) -> Artifact:
@@ -167,31 +171,54 @@ def _deploy(trial: _Trial, store: Store) -> None:
 def validate(result: Result, store: Store, runtime: Runtime) -> Result:
     """Score a finished trial's artifact once on the validation split, and certify it.
 
-    The store remembers, so asking again scores nothing twice. A certificate that fails makes the trial
-    infeasible.
+    The store remembers, so asking again scores nothing twice. The evaluation budget holds for this split
+    too, and the longer clock of the two stays in the tuple; over it, or with a certificate that fails,
+    the trial is infeasible.
+
+    Raises:
+        StoreError: if the trial packed no artifact, or the store no longer has exactly that one.
     """
     config = parse_config(result.config)
-    trial = _Trial(config, runtime)
-    _train(trial, store)
-    _deploy(trial, store)
-    tokens = trial.made.get("tokenize") or trial.made["shards"]
-    packed = trial.made["pack"]
+    tokens, packed = _recorded(result, store)
     scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
     certificate = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
     stages = dict(result.stages)
     for name, a in (("validate", scored), ("certify", certificate)):
         runtime.report(-1, {STAGE_DONE + name: a.seconds})
         stages[name] = StageResult(key=a.key, cached=a.cached, seconds=a.seconds, metrics=a.metrics)
-    failed = certificate.metrics["failed_checks"]
-    outcomes = [i for i in result.infeasible if i.reason != "certificate"]
-    if failed:
+    seconds = max(scored.metrics["eval_seconds"], result.eval_seconds or 0.0)
+    late = config.rules.broken_by(artifact_bytes=None, train_seconds=None, eval_seconds=seconds)
+    outcomes = [i for i in result.infeasible if i.reason not in ("certificate", "eval_seconds")] + late
+    if failed := certificate.metrics["failed_checks"]:
         outcomes.append(Infeasible(reason="certificate", measured=failed, limit=0))
     return result.but(
         stages=stages,
         validation_bpb=scored.metrics["bpb"],
+        eval_seconds=seconds,
+        tuple=result.tuple.but(eval_seconds=seconds),
         infeasible=outcomes,
         status="infeasible" if outcomes else "ok",
     )
+
+
+def _recorded(result: Result, store: Store) -> tuple[Artifact, Artifact]:
+    """The token directory and the packed artifact of a result, as they were recorded."""
+    remedy = "`pgolf reproduce` makes it again; then ask for that result"
+    if "pack" not in result.stages or result.artifact_sha256 is None:
+        raise StoreError("only a trial that packed an artifact can be scored or certified",
+                         f"{result.name}: {result.status}", "choose one with an artifact on the board")  # fmt: skip
+    data = "tokenize" if "tokenize" in result.stages else "shards"
+    tokens = store.find(data, result.stages[data].key)
+    packed = store.find(PACK.name, result.stages["pack"].key)
+    if tokens is None or packed is None:
+        raise StoreError(
+            "the store has the trial's artifact and its tokens", f"{result.name} in {store.root}", remedy
+        )
+    if sha256_of(packed.path / ARTIFACT) != result.artifact_sha256:
+        raise StoreError(
+            "the store's artifact is the one on record", f"{result.name}: another SHA-256", remedy
+        )
+    return tokens, packed
 
 
 def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runtime) -> dict[str, Any]:

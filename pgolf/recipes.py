@@ -48,7 +48,7 @@ def laptop_baseline() -> RunConfig:
         name="laptop_baseline",
         data=PythonStdlib(),
         model=GptConfig(layers=4, width=96, attention=Attention(heads=4, kv_heads=2), rope=Rope(dims=24)),
-        train=Train(budget=Steps(steps=100), batch_tokens=2048, context=256, rows_at_once=16, probes=3),
+        train=Train(budget=Steps(steps=100), batch_tokens=2048, context=256, rows_at_once=16),
         evaluate=Sliding(context=256, stride=128),
         rules=LAPTOP,
     )
@@ -82,7 +82,7 @@ def tiny() -> RunConfig:
     return base.but(
         name="tiny",
         model=base.model.but(layers=2, width=32, attention=Attention(heads=2, kv_heads=1), rope=Rope(dims=8)),
-        train=base.train.but(budget=Steps(steps=12), batch_tokens=1024, context=64, probes=1),
+        train=base.train.but(budget=Steps(steps=12), batch_tokens=1024, context=64),
         calibrate=Calibrate(tokens=4096, context=64),
         evaluate=Sliding(context=64, stride=64),
         certify=base.certify.but(sample_tokens=96),

@@ -11,6 +11,8 @@ from pydantic import Field
 from pgolf.errors import Infeasible
 from pgolf.section import Section
 
+BUDGETS = ("artifact_bytes", "train_seconds", "eval_seconds")
+
 
 class Gang(Section):
     """The ranks of one trial: scheduled together on one node, or not at all."""
@@ -36,8 +38,7 @@ class Rules(Section):
         self, *, artifact_bytes: int | None, train_seconds: float | None, eval_seconds: float | None
     ) -> list[Infeasible]:
         """The budgets that these measurements exceed. A missing measurement breaks nothing."""
-        measured = {"artifact_bytes": artifact_bytes, "train_seconds": train_seconds,
-                    "eval_seconds": eval_seconds}  # fmt: skip
+        measured = dict(zip(BUDGETS, (artifact_bytes, train_seconds, eval_seconds), strict=True))
         return [
             Infeasible(reason=name, measured=value, limit=getattr(self, name))
             for name, value in measured.items()

@@ -21,7 +21,7 @@ from pgolf.pack.stage import Packer
 from pgolf.quantize.calibrate import Calibrate
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.stage import Quantizer
-from pgolf.rules import LAPTOP, Rules
+from pgolf.rules import BUDGETS, LAPTOP, Rules
 from pgolf.section import Refusal, RuleBroken, Section, assign, digest_of, parse
 from pgolf.train.loop import Train
 
@@ -60,8 +60,11 @@ class RunConfig(Section):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything but the label and the seed."""
-        return digest_of({k: v for k, v in self.plain().items() if k not in ("name", "seed")})
+        """SHA-256 (hex) of what decides the result: not the label, the seed, the gang or its price, nor
+        where files lie."""
+        plain = {k: v for k, v in self.plain().items() if k not in ("name", "seed", "data", "rules")}
+        caps = {name: getattr(self.rules, name) for name in BUDGETS}
+        return digest_of({**plain, "data": self.data.identity(), "rules": caps})
 
     @property
     def label(self) -> str:

@@ -3,12 +3,13 @@
 import json
 import os
 import platform
+import resource
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -99,14 +100,19 @@ class Clock:
         return self.seconds + running
 
 
+def forget_peak_memory(device: str) -> None:
+    """Begin a new measurement, where the system can: a process serves one trial after the other."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux only
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_bytes(device: str) -> int:
-    """Most memory this process has held so far: on the device for CUDA, else resident."""
+    """Most memory held since `forget_peak_memory`: on the device for CUDA, else resident."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 PACKAGES = (
@@ -125,12 +131,12 @@ PACKAGES = (
 def provenance(runtime: Runtime) -> dict[str, object]:
     """What produced a result: commit, dirty flag, package versions, hardware, command."""
     return {
-        **_source(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        **source(Path(__file__).resolve().parents[1]),
+        "packages": {name: found for name in PACKAGES if (found := version(name))},
         "python": platform.python_version(),
         "hardware": {
             "machine": platform.machine(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count() or 0,
             "device": runtime.device,
             "gpu": torch.cuda.get_device_name() if runtime.device == "cuda" else "",
@@ -141,11 +147,11 @@ def provenance(runtime: Runtime) -> dict[str, object]:
     }
 
 
-def _source() -> dict[str, object]:
-    """The commit of this checkout; a job's uploaded working tree has none and carries it in a variable."""
+def source(root: Path) -> dict[str, object]:
+    """The commit of a checkout and whether it was changed since; a job's uploaded working tree has no
+    history and carries both in a variable."""
     if carried := os.environ.get("PGOLF_SOURCE"):
         return dict(json.loads(carried))
-    root = Path(__file__).resolve().parents[1]
 
     def git(*args: str) -> str | None:
         try:
@@ -158,14 +164,16 @@ def _source() -> dict[str, object]:
     return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The installed version of a package, None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's model, as the system names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -43,6 +43,19 @@ class RuleBroken(ValueError):
     def __init__(self, rule: str, given: object = None, remedy: str | None = None) -> None:
         self.refusal = Refusal(rule, given, remedy)
         super().__init__(rule)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A remedy line naming the closest of `known`, and all of them where they are few.
+
+    >>> nearest("lairs", ["layers", "width"])
+    "did you mean 'layers'? known: layers, width"
+    """
+    names = sorted(map(str, known))
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"{hint}known: {shown}"
 
 
 class Section(BaseModel):
@@ -150,10 +163,8 @@ def _explain(cls: type[Section], error: ValidationError) -> Refusal:
     loc, given = first["loc"], first["input"]
     where = ".".join(str(part) for part in _visible(cls, loc)) or cls.__name__
     if first["type"] == "extra_forbidden":
-        known = sorted(_fields_at(cls, loc[:-1]))
         name = str(loc[-1])
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        remedy = (f"did you mean '{close[0]}'? " if close else "") + "known: " + ", ".join(known)
+        remedy = nearest(name, _fields_at(cls, loc[:-1]))
         return Refusal(f"{where} is not a setting", f"{name}={given!r}", remedy)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, RuleBroken):

@@ -91,9 +91,12 @@ class Store:
         home = str(PurePosixPath(self.base, stage, key))
         remedy = f"delete {home}; it will be made again"
         if not self.fs.exists(f"{home}/{RECORD}"):
-            if self.local and Path(home).exists():  # published by rename, so it once had its record
+            # a directory is published with its record in it, by one rename: seen without, it is damaged,
+            # unless it came between the two looks
+            if self.local and Path(home).exists() and not self.fs.exists(f"{home}/{RECORD}"):
                 raise StoreError("a store entry has a readable record.json", f"{home}: none", remedy)
-            return None
+            if not self.fs.exists(f"{home}/{RECORD}"):
+                return None
         local = Path(home) if self.local else self._fetched(home, stage, key)
         try:
             record = json.loads((local / RECORD).read_text())
@@ -220,6 +223,6 @@ def sha256_of(file: Path) -> str:
 def link_or_copy(source: Path, target: Path) -> None:
     """Put an equal file at `target` without spending disk where the filesystem allows it."""
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # the file itself: a link to a link may point nowhere from here
     except OSError:
         shutil.copyfile(source, target)

@@ -4,13 +4,15 @@ import shutil
 
 import pytest
 
-from pgolf.errors import Infeasible, InfeasibleTrial
+from pgolf.errors import Infeasible, InfeasibleTrial, StoreError
 from pgolf.formats.blob import ARTIFACT
 from pgolf.formats.result import METRICS, Result
+from pgolf.optim.muon import Muon
 from pgolf.pipeline import attachments, certificate_of, run_trial, validate
 from pgolf.quantize.rtn import Rtn
 from pgolf.runtime import Runtime
 from pgolf.stage import Store, sha256_of
+from pgolf.train.budget import Hardware, Seconds, Steps
 
 pytestmark = pytest.mark.heavy
 NEVER_HERE = {"adapted_bpb", "validation_bpb"}  # no adaptation yet; validation is for finalists
@@ -137,7 +139,10 @@ def test_a_validated_trial_has_its_second_score_and_its_certificate(tiny_trial):
     assert both.status == "ok"
     assert both.validation_bpb is not None
     assert both.validation_bpb != both.bpb
-    assert both.but(validation_bpb=None, stages=first.stages) == first, "and nothing else changes"
+    assert (
+        both.but(validation_bpb=None, stages=first.stages, eval_seconds=first.eval_seconds, tuple=first.tuple)
+        == first
+    ), "and nothing else changes"
     assert both.stages.keys() - first.stages.keys() == {"validate", "certify"}
     report = certificate_of(both, tiny_trial.store)
     assert report["verdict"] == "holds"
@@ -153,3 +158,43 @@ def test_asking_for_validation_again_scores_nothing_twice(tiny_trial, store):
     assert again.stages["validate"].cached
     assert again.stages["certify"].cached
     assert again.validation_bpb == tiny_trial.validated.validation_bpb
+
+
+def test_only_the_artifact_on_record_is_validated(tiny_trial, tmp_path):
+    other = tiny_trial.result.but(artifact_sha256="0" * 64)
+    with pytest.raises(StoreError, match="on record"):
+        validate(other, tiny_trial.store, Runtime())
+    with pytest.raises(StoreError, match="has the trial's artifact"):
+        validate(tiny_trial.result, Store(tmp_path / "empty"), Runtime())
+    killed = tiny_trial.result.but(stages={}, artifact_sha256=None, status="infeasible")
+    with pytest.raises(StoreError, match="packed an artifact"):
+        validate(killed, tiny_trial.store, Runtime())
+
+
+def test_the_evaluation_budget_holds_on_the_validation_split_too(tiny_trial):
+    rules = tiny_trial.config.rules.but(eval_seconds=1e-6)
+    hurried = tiny_trial.result.but(config=tiny_trial.config.but(rules=rules).plain())
+    late = validate(hurried, tiny_trial.store, Runtime())
+    assert late.status == "infeasible"
+    assert [i.reason for i in late.infeasible] == ["eval_seconds"]
+    assert late.tuple.eval_seconds == max(
+        late.stages["validate"].metrics["eval_seconds"], tiny_trial.result.eval_seconds
+    )
+
+
+def test_a_wall_clock_checkpoint_names_its_hardware_and_a_step_budget_does_not():
+    assert Hardware.of(Steps(steps=3), Runtime()) is None
+    named = Hardware.of(Seconds(seconds=3), Runtime(threads=2))
+    assert named is not None
+    assert (named.ranks, named.threads) == (1, 2)
+
+
+def test_weights_that_end_not_finite_are_an_outcome(tiny_trial, store):
+    config = tiny_trial.config.but(
+        train=tiny_trial.config.train.but(budget=Steps(steps=1)),
+        optim=tiny_trial.config.optim.but(muon=Muon(lr=1e38), ema=None),
+    )
+    result = run_trial(config, store, Runtime())
+    assert result.status == "infeasible"
+    assert result.infeasible[0].reason == "diverged"
+    assert result.bpb is None

@@ -111,7 +111,7 @@ def test_a_warm_start_is_exactly_its_recipe(recipe):
 
 @pytest.mark.parametrize(("change", "where"), [
     (lambda c: c.but(model=c.model.but(embedding={"init_std": 0.9})), "model.embedding.init_std"),
-    (lambda c: c.but(train=c.train.but(probes=9)), "train.probes"),
+    (lambda c: c.but(train=c.train.but(rows_at_once=9)), "train.rows_at_once"),
     (lambda c: c.but(model=c.model.but(layers=60)), "model.layers"),
     (lambda c: c.but(evaluate={"context": 256, "stride": 7}), "evaluate.stride"),
 ])  # fmt: skip

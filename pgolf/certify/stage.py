@@ -111,7 +111,7 @@ def _round_trip(
 ) -> tuple[Metrics, str | None]:  # fmt: skip
     plan_file, coded_file, text_file = out / "plan.json", out / "coded.bin", out / "text.json"
     plan_file.write_text(json.dumps(plan))
-    sealed = ["--sealed", str(artifact.parents[2])]
+    sealed = [arg for store in {artifact.parents[2], model.parents[2]} for arg in ("--sealed", str(store))]
     first = ["compress", artifact, plan_file, coded_file]
     run_fresh("pgolf.certify", [*sealed, *map(str, first)], 1)
     plan_file.unlink()  # the second process is not given it, and now there is nothing to be given

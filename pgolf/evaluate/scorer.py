@@ -8,7 +8,7 @@ predictor can neither see a target nor hand in something that is no distribution
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -62,16 +62,12 @@ class Scores:
 
 
 @torch.inference_mode()
-def score(
-    predictor: Predictor, tokens: Tokens, counts: Tokens, plan: Sliding, device: str = "cpu",
-    progress: Callable[[float], None] | None = None,
-) -> Scores:  # fmt: skip
+def score(predictor: Predictor, tokens: Tokens, counts: Tokens, plan: Sliding, device: str = "cpu") -> Scores:
     """Score every target of a stream exactly once.
 
     Args:
         tokens: the stream, documents beginning with BOS.
         counts: bytes each token stands for; a document's sum is its length.
-        progress: told the share of windows done, now and then.
 
     Raises:
         ValueError: if the stream has nothing to score, or no bytes to divide by.
@@ -94,8 +90,6 @@ def score(
             logits = predictor(inputs.to(device), document_starts(inputs).to(device))
             for row, (c, b, e) in zip(logits, rows, strict=True):
                 nll[b:e] = _nll(row[b - 1 - c : e - 1 - c], stream[b:e].to(device))
-            if progress is not None:
-                progress((at + len(rows)) / len(windows))
     return Scores(nll, windows, len(tokens) - 1, int(counts[1:].sum(dtype=np.int64)))
 
 

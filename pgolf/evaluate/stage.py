@@ -19,14 +19,15 @@ from pgolf.model.gpt import assemble
 from pgolf.runtime import Runtime
 from pgolf.stage import Metrics, Stage
 
-PROBE_TOKENS = 16_385
+PROBE_BYTES = 36_000  # of text, whatever the tokenizer makes of it
 
 
 def probe(predictor: Predictor, tokens: Path, evaluate: Sliding, device: str) -> float:
     """Bits per byte of the select split's beginning, in disjoint blocks: for live curves and gates."""
     ids, counts = read_split(tokens, "select")
+    end = int(np.searchsorted(counts.cumsum(dtype=np.int64), PROBE_BYTES, side="right"))
     blocks = evaluate.but(stride=evaluate.context)
-    return score(predictor, ids[:PROBE_TOKENS], counts[:PROBE_TOKENS], blocks, device).bpb
+    return score(predictor, ids[:end], counts[:end], blocks, device).bpb
 
 
 def _prequant(checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, evaluate: Sliding) -> Metrics:
@@ -46,7 +47,9 @@ def evaluate_stage(split: str) -> Stage:
         arguments += [str(sidecar_of(shard, split)) for shard in shards]
         arguments += ["--context", str(evaluate.context), "--stride", str(evaluate.stride)]
         arguments += ["--device", runtime.device, "--threads", str(runtime.threads)]
-        arguments += ["--sealed", str(packed.parent.parent), "--out", str(out)]
+        for store in {packed.parent.parent, tokens.parent.parent}:
+            arguments += ["--sealed", str(store)]
+        arguments += ["--out", str(out)]
         seconds = run_fresh("pgolf.evaluate", arguments, runtime.threads)
         metrics: Metrics = json.loads((out / "scores.json").read_text())
         return {**metrics, "eval_seconds_strict": seconds}

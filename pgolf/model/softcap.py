@@ -11,9 +11,6 @@ from pgolf.section import Section
 class Softcap(Section):
     cap: float = Field(30.0, gt=0)
 
-    def __call__(self, z: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
-        return softcap(z, self.cap)
-
 
 def softcap(z: Float[Tensor, "*b v"], cap: float) -> Float[Tensor, "*b v"]:
     return cap * torch.tanh(z / cap)

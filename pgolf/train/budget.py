@@ -7,8 +7,10 @@ and therefore is on the same clock.
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, model_validator
 
+from pgolf.runtime import Runtime, processor
 from pgolf.section import RuleBroken, Section
 
 
@@ -38,6 +40,22 @@ class Seconds(Section):
 
     def progress(self, step: int, seconds: float) -> float:
         return min(seconds / (self.seconds - self.reserve_seconds), 1.0)
+
+
+class Hardware(Section):
+    """What a wall-clock budget was spent on: part of such a checkpoint's identity, of no other's."""
+
+    name: str  # of the processor or GPU
+    ranks: int
+    threads: int
+
+    @staticmethod
+    def of(budget: "Steps | Seconds", runtime: Runtime) -> "Hardware | None":
+        """The runtime's hardware if the budget is in seconds: there, what trained is where it trained."""
+        if isinstance(budget, Steps):
+            return None
+        name = torch.cuda.get_device_name() if runtime.device == "cuda" else processor()
+        return Hardware(name=name, ranks=runtime.world_size, threads=runtime.threads)
 
 
 Budget = Annotated[Steps | Seconds, Field(discriminator="kind")]

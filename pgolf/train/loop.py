@@ -22,13 +22,14 @@ from pgolf.errors import Infeasible, InfeasibleTrial
 from pgolf.formats.checkpoint import Checkpoint
 from pgolf.model.gpt import Gpt, GptConfig
 from pgolf.optim.optimizer import Optim, Optimizer
-from pgolf.runtime import Clock, Runtime, peak_memory_bytes
+from pgolf.runtime import Clock, Runtime, forget_peak_memory, peak_memory_bytes
 from pgolf.section import RuleBroken, Section
 from pgolf.stage import Metrics
 from pgolf.train.budget import Budget, Steps
 
 Probe = Callable[[Gpt], float]  # bits per byte of a fixed sample, for live curves and gates
 REPORT_SECONDS = 1.0
+PROBES = (0.25, 0.5, 0.75)  # of the run: where val_bpb is measured, off the clock
 
 
 class Train(Section):
@@ -38,7 +39,6 @@ class Train(Section):
     batch_tokens: int = Field(524_288, ge=1)  # per optimizer step, all ranks together
     context: int = Field(1024, ge=2)  # tokens a row
     rows_at_once: int = Field(64, ge=1)  # rows per forward and rank; more are accumulated
-    probes: int = Field(4, ge=0)  # times val_bpb is measured during the run
 
     @model_validator(mode="after")
     def _rows(self) -> "Train":
@@ -63,30 +63,32 @@ def loss_nats(model: Gpt, batch: Batch) -> Float[Tensor, ""]:
 
 def train(
     tokens: Path, *, out: Path, runtime: Runtime, seed: int, model: GptConfig, optim: Optim, train: Train,
-    vocab_size: int, probe: Probe,
+    vocab_size: int, probe: Probe, probes: tuple[float, ...] = PROBES,
 ) -> Metrics:  # fmt: skip
     """Train and write a checkpoint (rank 0).
 
     Raises:
         InfeasibleTrial: the loss is not finite, or `report` stopped the trial at a gate.
     """
+    forget_peak_memory(runtime.device)
     network = model.build(vocab_size).reset(seed).on(runtime.device)
     optimizer = Optimizer(optim, network)
     batches = iter(Windows(tokens, train.context, train.rows, seed, runtime.rank, runtime.world_size))
-    probes = [(i + 1) / (train.probes + 1) for i in range(train.probes)]
+    due_at = list(probes)
     clock, step, progress, reported = Clock(), 0, 0.0, -math.inf
     loss, stopped = math.nan, None
     while progress < 1.0:
         with clock:
-            loss = _accumulate(network, next(batches), train.rows_at_once, runtime)
+            batch = next(batches)
+            loss = _accumulate(network, batch, train.rows_at_once, runtime)
             _finite(loss, vocab_size)
             # in wall-clock mode this step's own length is not known yet; the last one's serves
             ahead, stopped = _agreed(runtime, train.budget.progress(step + 1, clock.read()), stopped)
             optimizer.step(progress, max(ahead - progress, 1e-9))
             step, progress = step + 1, ahead
-        due = bool(probes) and progress >= probes[0] and progress < 1.0
+        due = bool(due_at) and due_at[0] <= progress < 1.0
         if due:
-            probes.pop(0)
+            due_at.pop(0)
         if runtime.leads and (due or time.monotonic() - reported > REPORT_SECONDS or progress >= 1.0):
             reported = time.monotonic()
             metrics = {"train_loss": loss, "train_seconds": clock.seconds, "progress": progress}
@@ -96,6 +98,7 @@ def train(
     _agreed(runtime, progress, stopped)
     with clock:
         optimizer.finish()
+        _finite(_loss_of_one_row(network, batch, runtime), vocab_size)  # the last update is in no loss yet
     if runtime.leads:
         Checkpoint(model.plain(), vocab_size, dict(network.named_parameters())).write(out)
     return {
@@ -130,6 +133,12 @@ def _accumulate(network: Gpt, batch: Batch, rows_at_once: int, runtime: Runtime)
     return float(total)
 
 
+@torch.no_grad()
+def _loss_of_one_row(network: Gpt, batch: Batch, runtime: Runtime) -> float:
+    row = Batch(*(t[:1] for t in (batch.tokens, batch.starts, batch.targets))).to(runtime.device)
+    return float(loss_nats(network, row))
+
+
 def _told(runtime: Runtime, step: int, metrics: Metrics) -> Infeasible | None:
     """Report; the outcome that the listener stops the trial with, if it does."""
     try:
@@ -148,7 +157,7 @@ def _agreed(runtime: Runtime, progress: float, stopped: Infeasible | None) -> tu
     return progress, None
 
 
-def _finite(loss: float, vocab_size: int) -> None:
+def _finite(value: float, vocab_size: int) -> None:
     """The limit on record is the loss of a model that knows nothing."""
-    if not math.isfinite(loss):
+    if not math.isfinite(value):
         raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=math.log(vocab_size)))

@@ -5,15 +5,19 @@ from pathlib import Path
 
 from pgolf.model.gpt import Gpt
 from pgolf.stage import Metrics, Stage
+from pgolf.train.budget import Hardware
 from pgolf.train.loop import train
 
 ProbeOn = Callable[[Gpt, Path], float]  # the model, the token directory -> bits per byte
 
 
 def train_stage(vocab_size: int, probe: ProbeOn) -> Stage:
-    """The stage for a vocabulary; `probe` measures a fixed sample of the select split."""
+    """The stage for a vocabulary; `probe` measures a fixed sample of the select split.
 
-    def run(tokens: Path, **given: object) -> Metrics:
+    `hardware`, where it is given, is identity alone: a budget in seconds is spent on something.
+    """
+
+    def run(tokens: Path, hardware: Hardware | None = None, **given: object) -> Metrics:
         return train(tokens, vocab_size=vocab_size, probe=lambda m: probe(m, tokens), **given)  # type: ignore[arg-type]
 
     return Stage("train", 1, run, collective=True)

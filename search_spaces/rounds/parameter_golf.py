@@ -9,6 +9,7 @@ from optuna.trial import BaseTrial
 from pgolf.data.source import Shards
 from pgolf.recipes import naive_baseline
 from pgolf.run import RunConfig
+from pgolf.train.budget import Seconds
 from search_spaces.evaluate.windows import windows
 from search_spaces.model.gpt import gpt
 from search_spaces.optim.optimizer import optim
@@ -34,7 +35,8 @@ def space(trial: BaseTrial) -> RunConfig:
         model=gpt(trial, "model", layers=(8, 13), width=(512, 512, 64), heads=8),
         optim=optim(trial, "optim"),
         train=base.train.but(
-            batch_tokens=trial.suggest_categorical("train.batch_tokens", [262_144, 524_288, 786_432])
+            batch_tokens=trial.suggest_categorical("train.batch_tokens", [262_144, 524_288, 786_432]),
+            budget=Seconds(seconds=base.rules.train_seconds, reserve_seconds=8.0 if calibrate else 0.5),
         ),
         quantize=quantize,
         calibrate=calibrate,

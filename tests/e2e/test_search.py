@@ -50,7 +50,7 @@ def test_every_trial_is_on_the_board_and_the_closing_screen_says_what_to_type_ne
     rows = searched.board()
     assert sorted(row["number"] for row in rows) == list(range(TRIALS))
     assert sorted(row["rank"] for row in rows) == list(range(1, TRIALS + 1))
-    for words in ("where everything is", "what to type next", "pgolf ui", "pgolf show '#1'", "pgolf reproduce '#1'"):
+    for words in ("where everything is", "what to type next", "pgolf ui", "pgolf show 'smoke#1'", "pgolf reproduce 'smoke#1'"):
         assert words in searched.output
     feasible = [row for row in rows if row["status"] == "ok"]
     assert feasible

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgolf.evaluate.scorer import score
-from pgolf.evaluate.stage import PROBE_TOKENS, probe
+from pgolf.evaluate.stage import PROBE_BYTES, probe
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.shards import read_split
 from tests.model.twin import row_logits
@@ -133,15 +133,10 @@ def test_a_stream_without_anything_to_score_is_refused(tokens, counts):
         score(NETWORK, np.array(tokens, np.uint16), np.array(counts, np.uint16), Sliding(context=4, stride=4))
 
 
-def test_progress_reaches_the_end():
-    told = []
-    ids, counts = counted(stream(1, 200, 2)[0].tolist())
-    score(NETWORK, ids, counts, Sliding(context=4, stride=2), progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
-
-
-def test_the_probe_is_the_score_of_the_beginning_in_blocks(tokens):
+def test_the_probe_is_the_score_of_the_same_text_whatever_the_tokenizer(tokens):
+    """As much of the split's beginning as lies within a number of bytes, not of tokens."""
     ids, counts = read_split(tokens, "select")
-    expected = score(NETWORK, ids[:PROBE_TOKENS], counts[:PROBE_TOKENS], Sliding(context=8, stride=8))
+    end = next(n for n in range(len(ids) + 1) if n == len(ids) or int(counts[: n + 1].sum()) > PROBE_BYTES)
+    expected = score(NETWORK, ids[:end], counts[:end], Sliding(context=8, stride=8))
     assert probe(NETWORK, tokens, Sliding(context=8, stride=2), "cpu") == expected.bpb
+    assert expected.bytes <= PROBE_BYTES

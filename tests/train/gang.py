@@ -16,7 +16,7 @@ from pgolf.train.budget import Steps
 from pgolf.train.loop import Train, train
 from tests.nets import VOCAB, small
 
-TRAIN = Train(budget=Steps(steps=8), batch_tokens=128, context=16, rows_at_once=3, probes=1)
+TRAIN = Train(budget=Steps(steps=8), batch_tokens=128, context=16, rows_at_once=3)
 
 
 def main(tokens: Path, out: Path, mode: str) -> None:

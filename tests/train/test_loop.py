@@ -21,17 +21,19 @@ from pgolf.train.loop import Train
 from pgolf.train.stage import train_stage
 from tests.nets import VOCAB, network, small
 
-SHORT = Train(budget=Steps(steps=6), batch_tokens=64, context=16, probes=2)
-LONG = Train(budget=Steps(steps=60), batch_tokens=256, context=16, probes=0)
+SHORT = Train(budget=Steps(steps=6), batch_tokens=64, context=16)
+LONG = Train(budget=Steps(steps=60), batch_tokens=256, context=16)
 
 
-def run(tokens, out, *, seed=0, train=SHORT, optim=None, report=None, probe=lambda _: 2.5):
+def run(
+    tokens, out, *, seed=0, train=SHORT, optim=None, report=None, probe=lambda _: 2.5, probes=loop.PROBES
+):
     """Train and return (metrics, SHA-256 of the weights)."""
     out.mkdir()
     runtime = Runtime(report=report) if report else Runtime()
     metrics = loop.train(
         tokens, out=out, runtime=runtime, seed=seed, model=small(layers=2), optim=optim or Optim(), train=train,
-        vocab_size=VOCAB, probe=probe,
+        vocab_size=VOCAB, probe=probe, probes=probes,
     )  # fmt: skip
     return metrics, sha256_of(out / "weights.npz")
 
@@ -106,15 +108,15 @@ def test_what_is_reported_is_the_contract(tokens, tmp_path):
     run(tokens, tmp_path / "out", report=lambda step, m: heard.append((step, dict(m))))
     assert all(m.keys() - {"val_bpb"} == {"train_loss", "train_seconds", "progress"} for _, m in heard)
     probes = {step: m["val_bpb"] for step, m in heard if "val_bpb" in m}
-    assert probes == {2: 2.5, 4: 2.5}, "two probes of six steps, at a third and at two thirds"
+    assert probes == {2: 2.5, 3: 2.5, 5: 2.5}, "of six steps, the first at or after each quarter"
     assert heard[-1][0] == 6
     assert heard[-1][1]["progress"] == 1.0
     assert [s for s, _ in heard] == sorted(s for s, _ in heard)
 
 
 def test_probes_do_not_touch_the_training(tokens, tmp_path):
-    quiet = run(tokens, tmp_path / "a", train=SHORT.but(probes=0))
-    probed = run(tokens, tmp_path / "b", train=SHORT.but(probes=3), probe=lambda m: float(m.params))
+    quiet = run(tokens, tmp_path / "a", probes=())
+    probed = run(tokens, tmp_path / "b", probe=lambda m: float(m.params))
     assert quiet[1] == probed[1]
 
 
