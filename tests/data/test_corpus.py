@@ -132,18 +132,19 @@ def test_what_distributions_patch_and_what_is_no_utf8_is_not_read(tmp_path):
         "_sysconfigdata_x.py",
         "json/good.py",
         "test/t.py",
-        "latin.py",
-        "short.py",
-        "twin.py",
+        "symtable.py",
+        "this.py",
+        "sched.py",
+        "added.py",  # beside the library: a distribution's own
     ):
         (tmp_path / name).write_text(f"# {name}\n" + "x = 1\n" * 30)
     for i in range(60):
         (tmp_path / "json" / f"m{i}.py").write_text(f"y = {i}\n" * 30)
-    (tmp_path / "twin2.py").write_bytes((tmp_path / "twin.py").read_bytes())
-    (tmp_path / "latin.py").write_bytes(b"# \xe9\xe8\n" + b"x = 1\n" * 30)
-    (tmp_path / "short.py").write_text("pass\n")
+    (tmp_path / "shelve.py").write_bytes((tmp_path / "sched.py").read_bytes())
+    (tmp_path / "symtable.py").write_bytes(b"# \xe9\xe8\n" + b"x = 1\n" * 30)  # no UTF-8
+    (tmp_path / "this.py").write_text("pass\n")  # too short
     found = {d.id for d in stdlib_documents(tmp_path) if d.id.startswith("source/")}
     assert {name for name in found if "/m" not in name} in (
-        {"source/json/good.py", "source/twin.py"},
-        {"source/json/good.py", "source/twin2.py"},  # one content, one document
+        {"source/json/good.py", "source/sched.py"},
+        {"source/json/good.py", "source/shelve.py"},  # one content, one document
     )

@@ -8,7 +8,7 @@ from pgolf.data.tokenizer import SpBpe, Tokenizer
 from pgolf.errors import DataError
 from pgolf.formats.shards import BOS, SPLITS, read_shard, read_split, shard_name, shards_of, write_shard
 from pgolf.runtime import Runtime
-from pgolf.stage import Store
+from pgolf.stage import Store, link_or_copy
 
 HERE = Runtime()
 TEXTS = [f"line {i} of a file that says {i % 9} things\n".encode() * 3 for i in range(120)]
@@ -111,3 +111,16 @@ def test_a_validation_shard_among_the_training_shards_is_refused(given, tmp_path
 def test_sidecars_beside_given_shards_are_not_taken_for_shards(given, tmp_path):
     write_shard(tmp_path / "train_bytes_000000.bin", np.zeros(5, dtype=np.uint16))
     assert [f.name for f in given._files("train")] == ["train_000000.bin", "train_000001.bin"]
+
+
+def test_a_shard_given_as_a_link_is_stored_as_the_file_it_leads_to(tmp_path):
+    """Hub caches are made of relative links, which lead nowhere from inside a store."""
+    real = tmp_path / "blobs" / "x"
+    real.parent.mkdir()
+    real.write_bytes(b"shard")
+    link = tmp_path / "snapshots" / "train_000000.bin"
+    link.parent.mkdir()
+    link.symlink_to("../blobs/x")
+    link_or_copy(link, tmp_path / "stored.bin")
+    assert not (tmp_path / "stored.bin").is_symlink()
+    assert (tmp_path / "stored.bin").read_bytes() == b"shard"
