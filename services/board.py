@@ -18,6 +18,7 @@ from services.leaderboard import Row
 from services.wording import ABSENT, bits, seconds, whole, why
 
 NOTE = "Ranked by bpb on the select split, by which the search chose; valid is the number to quote."
+EVAL_NOTE = "eval s is scoring the select split; of a validated trial, the longer of both splits."
 STYLES = {"ok": "", "infeasible": "", "failed": "red", "running": "cyan", "lost": "dim"}
 
 
@@ -113,6 +114,8 @@ def _caps(rules: Rules) -> str:
 
 def _note(rows: Sequence[Row]) -> str:
     lines = [NOTE]
+    if any(row.feasible and row.eval_seconds is not None for row in rows):
+        lines.append(EVAL_NOTE)
     if any(row.pareto for row in rows):
         lines.append("* on the front of bpb, bytes and evaluation seconds.")
     if any(row.p_value is not None for row in rows):

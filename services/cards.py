@@ -1,8 +1,10 @@
 """One trial on a card, and two trials side by side.
 
 The card answers in the order people ask: may it be shipped, against which caps; what was measured; which
-stages ran and which came from the store; from what config and on what; how to have it again. The
-difference lists only what differs, and says which of the two is better where better has a meaning.
+stages ran and which came from the store; from what config and on what; how to have it again. Stages
+stand in the order of the pipeline, which a stored result, with its sorted names, does not keep.
+
+The difference lists only what differs, and says which of the two is better where better has a meaning.
 """
 
 from collections.abc import Mapping
@@ -25,6 +27,8 @@ LOWER_IS_BETTER = {
     "eval_seconds_strict", "peak_memory_bytes",
 }  # fmt: skip
 HIGHER_IS_BETTER = {"tokens_per_second"}
+STAGES = ("corpus", "tokenize", "shards", "train", "calibrate", "quantize", "pack", "prequant", "evaluate",
+          "validate", "certify")  # fmt: skip
 
 
 def card(result: Result, run_id: str | None = None) -> RenderableType:
@@ -99,12 +103,22 @@ def _against_caps(result: Result) -> Table:
     rules = _rules(result)
     for label, value, cap, form in (
         ("artifact bytes", result.tuple.artifact_bytes, rules and rules.artifact_bytes, whole),
-        ("evaluation seconds", result.tuple.eval_seconds, rules and rules.eval_seconds, seconds),
+        *((f"evaluation seconds, {split} split", value, rules and rules.eval_seconds, seconds)
+          for split, value in _eval_seconds(result).items()),
         ("training seconds", result.train_seconds, rules and rules.train_seconds, seconds),
-    ):
+    ):  # fmt: skip
         limit = float(cap) if isinstance(cap, int | float) else None
         grid.add_row(label, form(value), form(limit), _share(value, limit))
     return grid
+
+
+def _eval_seconds(result: Result) -> dict[str, float | None]:
+    """The evaluation clock of each split that was scored; the tuple's is the longer of them."""
+    if "validate" not in result.stages:
+        return {"select": result.tuple.eval_seconds}
+    measured = {"select": "evaluate", "validation": "validate"}
+    return {split: result.stages[stage].metrics.get("eval_seconds")
+            for split, stage in measured.items() if stage in result.stages}  # fmt: skip
 
 
 def _rules(result: Result) -> Rules | None:
@@ -127,7 +141,9 @@ def _metrics(result: Result) -> Table:
 
 def _stages(result: Result) -> Table:
     grid = _grid("stage", "seconds", "key", "")
-    for name, stage in result.stages.items():
+    in_order = [name for name in STAGES if name in result.stages]
+    for name in [*in_order, *(other for other in result.stages if other not in STAGES)]:
+        stage = result.stages[name]
         grid.add_row(name, seconds(stage.seconds), stage.key, "from the store" if stage.cached else "made")
     return grid
 

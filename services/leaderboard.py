@@ -11,7 +11,7 @@ the validation bpb beside it is the number to quote.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,6 @@ from mlflow.entities import Experiment, Run
 from pydantic import Field
 
 from pgolf.errors import Infeasible, StoreError, nearest
-from pgolf.formats.result import Result
 from pgolf.section import Section
 from services import significance
 from services.mlflow_client import MlflowClient, client_to_read
@@ -49,6 +48,8 @@ class Row(Section):
     train_seconds: float | None = None
     params: int | None = None
     config_digest: str = ""
+    data_digest: str = ""  # of all data it was made of: corpus, tokenizer, shards
+    corpus_digest: str = ""  # of the text alone; empty where the data came as shards
     seed: int = 0
     feasible: bool = False
     pareto: bool = False
@@ -68,16 +69,6 @@ MEASURED = (
 )  # fmt: skip
 
 
-def row_of_result(result: Result, *, number: int = 0, round_name: str = "", run_id: str | None = None) -> Row:
-    """An unranked row from a trial's result."""
-    return Row(
-        run_id=run_id, status=result.status, name=result.name, recipe=result.config.get("name", result.name),
-        round=round_name, number=number, config_digest=result.config_digest, seed=result.seed,
-        feasible=result.status == "ok", infeasible=result.infeasible,
-        **{name: getattr(result, name) for name in MEASURED},
-    )  # fmt: skip
-
-
 def row_of_run(run: Run) -> Row:
     """An unranked row from a child run of MLflow."""
     tags, metrics = run.data.tags, run.data.metrics
@@ -90,6 +81,8 @@ def row_of_run(run: Run) -> Row:
         round=tags.get("round", ""),
         number=int(tags["pgolf.trial"].rpartition("/")[2]),
         config_digest=tags.get("config_digest", ""),
+        data_digest=tags.get("data_digest", ""),
+        corpus_digest=tags.get("corpus_digest", ""),
         seed=int(tags.get("seed", 0)),
         feasible=tags["status"] == "ok",
         infeasible=json.loads(tags.get("infeasible", "[]")),
@@ -101,7 +94,14 @@ def row_of_run(run: Run) -> Row:
 
 
 def rank_rows(rows: Iterable[Row], by: By = "deployed") -> list[Row]:
-    """The rows in order of the board, with `rank` and `pareto` filled in."""
+    """The rows in order of the board, with `rank` and `pareto` filled in: round after round, each its own."""
+    rounds: dict[str, list[Row]] = {}
+    for row in rows:
+        rounds.setdefault(row.round, []).append(row)
+    return [row for of_round in rounds.values() for row in _rank_round(of_round, by)]
+
+
+def _rank_round(rows: Sequence[Row], by: By) -> list[Row]:
     ordered = sorted(rows, key=_place)
     front = {id(row) for row in _front([r for r in ordered if r.feasible])}
     ranked = [
@@ -132,21 +132,34 @@ def _dominates(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 
 
 def with_significance(rows: Sequence[Row]) -> list[Row]:
-    """Ranked rows with p values: the leader's config against every other feasible config."""
-    groups: dict[str, dict[int, float]] = {}
-    for row in rows:
-        if row.feasible and row.bpb is not None:
-            groups.setdefault(row.config_digest, {}).setdefault(row.seed, row.bpb)
-    leader = next((row.config_digest for row in rows if row.rank == 1 and row.feasible), None)
+    """One round's ranked rows with p values: the leader's config against every other feasible config.
+
+    Replicates are trials of one config on the same data. The embedded corpus is the Python version's own,
+    so one store can have two: bpb of different texts are not compared. (Of shards the text is not known.)
+    """
+    leader = next((row for row in rows if row.rank == 1 and row.feasible), None)
     if leader is None:
         return list(rows)
-    verdicts = significance.against_leader(groups, leader)
-    return [
-        row.but(p_value=verdicts[row.config_digest].p, significance=verdicts[row.config_digest].note)
-        if row.feasible and row.config_digest in verdicts
-        else row
-        for row in rows
-    ]
+    groups: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row.feasible and row.bpb is not None and row.corpus_digest == leader.corpus_digest:
+            groups.setdefault(_replicated(row), {}).setdefault(row.seed, row.bpb)
+    verdicts = significance.against_leader(groups, _replicated(leader))
+    return [_judged(row, leader, verdicts) for row in rows]
+
+
+def _replicated(row: Row) -> str:
+    """What a row is one measurement of: rows that agree in it differ by their seeds only."""
+    return f"{row.config_digest} {row.data_digest}"
+
+
+def _judged(row: Row, leader: Row, verdicts: Mapping[str, significance.Verdict]) -> Row:
+    if not row.feasible:
+        return row
+    if row.corpus_digest != leader.corpus_digest:
+        return row.but(significance="another corpus than the leader's: not compared")
+    verdict = verdicts.get(_replicated(row))
+    return row.but(p_value=verdict.p, significance=verdict.note) if verdict else row
 
 
 # ---------------------------------------------------------------------------------------- reading

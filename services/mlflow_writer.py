@@ -29,6 +29,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from pgolf.formats.result import Result
 from pgolf.rules import Rules
+from pgolf.section import digest_of
 from services import plots
 from services.leaderboard import (
     BOARD_VIEW,
@@ -341,6 +342,10 @@ def outcome_tags(result: Result) -> dict[str, str]:
     }
     if "train" in result.stages:
         tags["train_key"] = result.stages["train"].key
+    if data := result.provenance.get("data"):
+        tags["data_digest"] = digest_of(data)
+        if "corpus" in data:
+            tags["corpus_digest"] = data["corpus"]
     if result.artifact_sha256:
         tags["artifact_sha256"] = result.artifact_sha256
     if result.error:

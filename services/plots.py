@@ -61,38 +61,26 @@ def progress(rows: Sequence[Row], rules: Rules) -> Figure:
 def pareto(rows: Sequence[Row], rules: Rules) -> Figure:
     """bpb against artifact bytes, the byte cap, the front; colour is evaluation seconds."""
     figure, (axes,) = _figure(1)
-    known = [
-        r for r in rows if r.bpb is not None and r.artifact_bytes is not None and r.eval_seconds is not None
-    ]
-    legal, illegal = [r for r in known if r.feasible], [r for r in known if not r.feasible]
-    if illegal:
-        axes.scatter(_values(illegal, "artifact_bytes"), _values(illegal, "bpb"), marker="x", s=36,
-                     color=MUTED, linewidths=1.3, label="not feasible", zorder=2)  # fmt: skip
-    if legal:
-        edges = [INK if r.pareto else "white" for r in legal]
-        points = axes.scatter(_values(legal, "artifact_bytes"), _values(legal, "bpb"), s=52, zorder=4,
-                              c=_values(legal, "eval_seconds"), cmap="viridis", edgecolors=edges,
-                              linewidths=1.1, label="feasible (ringed: on the front)")  # fmt: skip
-        bar = figure.colorbar(points, ax=axes, pad=0.02, fraction=0.04)
-        bar.set_label(f"evaluation seconds (cap {rules.eval_seconds:g})", color=INK)
-        bar.outline.set_visible(False)
-    unscored = [r for r in rows if r.bpb is None and r.artifact_bytes is not None]
-    if unscored:
-        axes.scatter(
-            _values(unscored, "artifact_bytes"), [0.985] * len(unscored), marker="|", s=60, color=ALARM,
-            transform=axes.get_xaxis_transform(), label="packed, not scored", zorder=2,
-        )  # fmt: skip
+    sized = [row for row in rows if row.artifact_bytes is not None]
+    known = [row for row in sized if row.bpb is not None and row.eval_seconds is not None]
+    unscored = [row for row in sized if row.bpb is None]
+    legal, front = [r for r in known if r.feasible], [r for r in known if r.pareto]
+    _not_feasible(axes, [r for r in known if not r.feasible])
+    _coloured_by_seconds(figure, axes, legal, rules)
+    _along_the_top(axes, unscored)
     _size_limits(axes, _values([*known, *unscored], "artifact_bytes"), rules.artifact_bytes)
-    _front_line(axes, [r for r in legal if r.pareto])
+    _front_line(axes, front)
     axes.axvline(rules.artifact_bytes, color=ALARM, linewidth=1.4, linestyle=(0, (5, 3)), zorder=1,
                  label=f"byte cap {rules.artifact_bytes:,}")  # fmt: skip
     _room_for_outliers(axes, _values(legal, "bpb"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}"))
     axes.set_xlabel("artifact, thousand bytes (code and model)")
     axes.set_ylabel("bits per byte as deployed, select split")
-    _title(axes, f"What the deployed tuple trades: {_round(rows)}",
-           f"{sum(r.pareto for r in legal)} of {len(legal)} feasible trials on the front of "
-           "(bpb, bytes, evaluation seconds)")  # fmt: skip
+    _title(
+        axes,
+        f"What the deployed tuple trades: {_round(rows)}",
+        f"{len(front)} of {len(legal)} feasible trials on the front of (bpb, bytes, evaluation seconds)",
+    )
     _legend(figure, axes)
     return figure
 
@@ -132,6 +120,34 @@ def _best_so_far(axes: Axes, feasible: Sequence[Row], last: int) -> None:
               label="best so far")  # fmt: skip
     axes.annotate(f"{bests[-1]:.4f}", (last, bests[-1]), xytext=(-8, 5), textcoords="offset points",
                   ha="right", color=INK, fontsize=10, fontweight="bold")  # fmt: skip
+
+
+def _not_feasible(axes: Axes, rows: Sequence[Row]) -> None:
+    if rows:
+        axes.scatter(_values(rows, "artifact_bytes"), _values(rows, "bpb"), marker="x", s=36, color=MUTED,
+                     linewidths=1.3, label="not feasible", zorder=2)  # fmt: skip
+
+
+def _coloured_by_seconds(figure: Figure, axes: Axes, feasible: Sequence[Row], rules: Rules) -> None:
+    if not feasible:
+        return
+    points = axes.scatter(
+        _values(feasible, "artifact_bytes"), _values(feasible, "bpb"), s=52, zorder=4,
+        c=_values(feasible, "eval_seconds"), cmap="viridis", linewidths=1.1,
+        edgecolors=[INK if row.pareto else "white" for row in feasible],
+        label="feasible (ringed: on the front)",
+    )  # fmt: skip
+    bar = figure.colorbar(points, ax=axes, pad=0.02, fraction=0.04)
+    bar.set_label(f"evaluation seconds (cap {rules.eval_seconds:g})", color=INK)
+    bar.outline.set_visible(False)
+
+
+def _along_the_top(axes: Axes, unscored: Sequence[Row]) -> None:
+    """Trials that have a size and no bpb: ticks at the upper edge."""
+    if unscored:
+        axes.scatter(_values(unscored, "artifact_bytes"), [0.985] * len(unscored), marker="|", s=60,
+                     color=ALARM, transform=axes.get_xaxis_transform(), label="packed, not scored",
+                     zorder=2)  # fmt: skip
 
 
 def _front_line(axes: Axes, front: Sequence[Row]) -> None:

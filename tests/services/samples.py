@@ -7,6 +7,7 @@ from pgolf.errors import Infeasible
 from pgolf.formats.result import DeployedTuple, Result, StageResult
 from pgolf.rules import Rules
 from pgolf.section import digest_of
+from services.leaderboard import MEASURED, Row
 
 SMALL = Rules(name="laptop", artifact_bytes=400_000, train_seconds=60, eval_seconds=60)
 
@@ -57,6 +58,16 @@ def make_result(config: FakeConfig | None = None, **changes: Any) -> Result:
         **changes,
     }
     return Result(**values)
+
+
+def make_row(result: Result, *, number: int = 0, round_name: str = "laptop") -> Row:
+    """An unranked row as the board would have it of a recorded result."""
+    return Row(
+        status=result.status, name=result.name, recipe=result.config["name"], round=round_name,
+        number=number, config_digest=result.config_digest, seed=result.seed,
+        feasible=result.status == "ok", infeasible=result.infeasible,
+        **{name: getattr(result, name) for name in MEASURED},
+    )  # fmt: skip
 
 
 def over_bytes(size: int = 412_300) -> list[Infeasible]:

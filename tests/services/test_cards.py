@@ -4,12 +4,12 @@ import pytest
 from rich.console import Console
 
 from pgolf.errors import Infeasible
-from pgolf.formats.result import DeployedTuple
+from pgolf.formats.result import DeployedTuple, Result, StageResult
 from services.cards import better, card, changed, difference
-from services.leaderboard import rank_rows, row_of_result
+from services.leaderboard import rank_rows
 from services.plots import pareto, progress, save
 from services.wording import why
-from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
+from tests.services.samples import SMALL, FakeConfig, killed, make_result, make_row, over_bytes
 
 
 def text_of(renderable, width=100):
@@ -25,6 +25,31 @@ def test_a_card_shows_the_tuple_against_its_caps_the_stages_and_the_commands():
     for words in ("350,000", "400,000", "87.5 %", "2.1000", "2.2000", "a1b2c3d4",
                   "pgolf reproduce 8c0f2e112233", "layers: 4", "feasible"):  # fmt: skip
         assert words in text
+
+
+def test_a_card_lists_the_stages_in_the_order_of_the_pipeline_also_after_reading_them_back(tmp_path):
+    names = ["corpus", "tokenize", "train", "calibrate", "quantize", "pack", "prequant", "evaluate",
+             "validate", "certify", "yet_unknown"]  # fmt: skip
+    stages = {n: StageResult(key="k", cached=False, seconds=1.0, metrics={}) for n in names}
+    make_result(stages=stages).write(tmp_path / "result.json")
+    text = text_of(card(Result.read(tmp_path / "result.json")))
+    shown = [line.split()[0] for line in text.splitlines() if line.rstrip().endswith(" made")]
+    assert shown == names
+
+
+def test_a_card_says_of_which_split_its_evaluation_seconds_are_and_shows_both_once_validated():
+    def lines(result):
+        text = text_of(card(result.but(config={**result.config, "rules": SMALL.plain()})))
+        words = [" ".join(line.split()) for line in text.splitlines()]
+        return [line for line in words if line.startswith("evaluation seconds")]
+
+    def stage(seconds):
+        return StageResult(key="k", cached=False, seconds=99.0, metrics={"eval_seconds": seconds})
+
+    only = "evaluation seconds, select split 12.5 60.0 20.8 %"
+    assert lines(make_result()) == [only]
+    both = make_result(stages={"evaluate": stage(12.5), "validate": stage(66.0)}, eval_seconds=66.0)
+    assert lines(both) == [only, "evaluation seconds, validation split 66.0 60.0 110.0 %"]
 
 
 def test_a_card_of_an_infeasible_trial_says_every_reason_and_misses_nothing_it_does_not_know():
@@ -77,7 +102,7 @@ def test_the_pictures_draw_from_no_trial_to_many(tmp_path):
         results = [
             make_result(bpb=2.0 + n / 10, infeasible=over_bytes() if n % 4 == 3 else []) for n in range(count)
         ]
-        rows = rank_rows(row_of_result(r, number=n, round_name="laptop") for n, r in enumerate(results))
+        rows = rank_rows(make_row(r, number=n) for n, r in enumerate(results))
         for name, draw in (("progress", progress), ("pareto", pareto)):
             save(draw(rows, SMALL), tmp_path / f"{name}{count}.png")
             assert (tmp_path / f"{name}{count}.png").stat().st_size > 5000
@@ -86,9 +111,7 @@ def test_the_pictures_draw_from_no_trial_to_many(tmp_path):
 def test_the_progress_picture_marks_each_infeasible_trial_by_its_reason_and_draws_the_best_so_far():
     outcomes = [{"bpb": 2.3}, {"bpb": 2.1}, {"infeasible": over_bytes()},
                 {"infeasible": killed(), "bpb": None}, {"bpb": 2.2}]  # fmt: skip
-    rows = rank_rows(
-        row_of_result(make_result(**o), number=n, round_name="r") for n, o in enumerate(outcomes)
-    )
+    rows = rank_rows(make_row(make_result(**o), number=n) for n, o in enumerate(outcomes))
     figure = progress(rows, SMALL)
     main, strip = figure.axes
     assert list(main.lines[0].get_ydata()) == [2.3, 2.1, 2.1, 2.1]
@@ -101,8 +124,8 @@ def test_the_progress_picture_marks_each_infeasible_trial_by_its_reason_and_draw
 def test_the_pareto_picture_draws_the_cap_and_only_the_feasible_stairs():
     shapes = [(2.3, 200_000), (2.1, 350_000), (1.9, 450_000)]
     rows = rank_rows(
-        row_of_result(make_result(bpb=b, artifact_bytes=s, infeasible=over_bytes(s) if s > 400_000 else [],
-                                  tuple=DeployedTuple()), number=n)
+        make_row(make_result(bpb=b, artifact_bytes=s, infeasible=over_bytes(s) if s > 400_000 else [],
+                             tuple=DeployedTuple()), number=n)
         for n, (b, s) in enumerate(shapes)
     )  # fmt: skip
     axes = pareto(rows, SMALL).axes[0]

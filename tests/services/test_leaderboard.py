@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pgolf.errors import Infeasible, StoreError
+from pgolf.section import digest_of
 from services.board import render
-from services.leaderboard import Row, rank_rows, read_board, row_of_result, with_significance
+from services.leaderboard import Row, rank_rows, read_board, with_significance
 from services.tracking import Recorder
 from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
 
@@ -94,9 +95,27 @@ def test_p_values_come_from_seeds_of_one_config_and_a_repeated_seed_counts_once(
     assert judged[6].significance.startswith("1 seed:")
 
 
-def test_a_row_of_a_result_has_its_measurements():
-    made = row_of_result(make_result(FakeConfig(seed=4), validation_bpb=2.2), number=3, round_name="laptop")
-    assert (made.bpb, made.validation_bpb, made.seed, made.feasible) == (2.1, 2.2, 4, True)
+def test_replicates_are_of_one_config_on_the_same_data_and_other_texts_are_not_compared():
+    def seeds(start, config, data, corpus, bpb):
+        digests = {"config_digest": config, "data_digest": data, "corpus_digest": corpus}
+        return [row(start + i, seed=start + i, bpb=bpb + i / 1000, **digests) for i in range(2)]
+
+    rows = [*seeds(0, "a", "3.11/1024", "3.11", 1.0), *seeds(2, "b", "3.11/512", "3.11", 1.1),
+            *seeds(4, "a", "3.12/1024", "3.12", 1.5), *seeds(6, "b", "3.11/512b", "3.11", 1.2)]  # fmt: skip
+    judged = {r.number: r for r in with_significance(rank_rows(rows))}
+    assert judged[0].significance == "leader, 2 seeds"
+    assert judged[4].p_value is None
+    assert judged[4].significance.startswith("another corpus")
+    for number in (2, 6):  # another tokenizer on the same text is compared, and is no replicate of another
+        assert judged[number].p_value < 0.001
+        assert judged[number].significance == "Welch, 2 against 2 seeds"
+
+
+def test_ranks_and_fronts_are_of_each_round_by_itself():
+    rows = [row(0, round="b", bpb=2.0), row(1, round="a", bpb=1.0), row(2, round="b", bpb=1.5)]
+    for by in ("deployed", "pareto"):
+        ranked = [(r.round, r.number, r.rank, r.pareto) for r in rank_rows(rows, by)]
+        assert ranked == [("b", 2, 1, True), ("b", 0, 2, False), ("a", 1, 1, True)]
 
 
 def test_json_names_every_field_even_where_nothing_was_measured():
@@ -108,6 +127,7 @@ def test_json_names_every_field_even_where_nothing_was_measured():
         "train_seconds",
         "params",
         "config_digest",
+        "data_digest",
         "seed",
         "feasible",
     }
@@ -125,7 +145,9 @@ def two_rounds(empty_mlflow, tmp_path_factory):
         for number, bpb in enumerate(bpbs):
             config = FakeConfig(seed=number, model={"layers": number})
             reasons = killed() if bpb is None else []
-            recorder.trial_finished(number, make_result(config, bpb=bpb, infeasible=reasons))
+            made = {"python": "3.11", "data": {"corpus": "c1", "tokenize": "t1"}}
+            result = make_result(config, bpb=bpb, infeasible=reasons, provenance=made)
+            recorder.trial_finished(number, result)
         recorder.finish()
     return store
 
@@ -137,6 +159,9 @@ def test_the_board_read_back_is_the_ranking_of_the_results(two_rounds):
         (2, 0, 2.2, 0),
         (3, 2, None, 2),
     ]
+    assert {(r.data_digest, r.corpus_digest) for r in board} == {
+        (digest_of({"corpus": "c1", "tokenize": "t1"}), "c1")
+    }
     assert board[2].infeasible == [Infeasible(reason="gate", measured=3.41, limit=3.2)]
     assert {r.round for r in read_board(two_rounds)} == {"laptop", "single"}
 
@@ -164,6 +189,7 @@ def test_the_printed_board_keeps_its_numbers_whole_at_every_width():
             assert number in text
         said = " ".join(text.split())
         assert "select split" in said
+        assert "the longer of both splits" in said
 
 
 def test_infeasible_rows_say_why_with_numbers():

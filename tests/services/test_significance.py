@@ -7,34 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from services.significance import against_leader, beats_record, paired, welch
+from services.significance import against_leader, welch
 
 SEEDS = st.lists(st.floats(0.9, 3.0), min_size=2, max_size=7).filter(lambda v: max(v) - min(v) > 1e-3)
 
 
-@given(a=SEEDS, b=SEEDS, margin=st.floats(-0.01, 0.01))
-def test_welch_is_scipys(a, b, margin):
-    ours = welch(a, b, margin)
-    theirs = stats.ttest_ind([x + margin for x in a], b, equal_var=False, alternative="less")
+@given(a=SEEDS, b=SEEDS)
+def test_welch_is_scipys(a, b):
+    ours = welch(a, b)
+    theirs = stats.ttest_ind(a, b, equal_var=False, alternative="less")
     assert ours.p == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
     assert ours.df == pytest.approx(theirs.df)
-
-
-@given(a=SEEDS, record=st.floats(0.9, 3.0))
-def test_the_test_against_a_record_is_scipys(a, record):
-    theirs = stats.ttest_1samp(a, record - 0.005, alternative="less")
-    assert beats_record(a, record).p == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
-
-
-@given(a=SEEDS, b=SEEDS)
-def test_the_paired_test_is_scipys_on_the_common_seeds(a, b):
-    n = min(len(a), len(b))
-    theirs = stats.ttest_rel(a[:n], b[:n], alternative="less")
-    ours = paired({**dict(enumerate(a)), 99: 1.0}, {**dict(enumerate(b)), 77: 5.0})
-    if ours.p is None:
-        assert len({x - y for x, y in zip(a[:n], b[:n], strict=True)}) == 1
-    else:
-        assert ours.p == pytest.approx(theirs.pvalue, rel=1e-5, abs=1e-10)
 
 
 def test_worked_example():
@@ -45,31 +28,16 @@ def test_worked_example():
     assert verdict.p == pytest.approx(0.1102, abs=5e-4)
 
 
-def test_three_seeds_need_a_t_of_almost_seven_to_be_a_record():
-    """With 3 seeds p < 0.01 begins at t = 6.965: mean 1.0, spread 0.001, record 0.005 + t * 0.001/sqrt(3)."""
-    losses = [0.999, 1.0, 1.001]
-    at = lambda t: 1.0 + 0.005 + t * 0.001 / math.sqrt(3)  # noqa: E731
-    assert beats_record(losses, at(6.9)).p > 0.01 > beats_record(losses, at(7.03)).p
-
-
-@pytest.mark.parametrize(
-    "verdict",
-    [
-        welch([1.0], [1.0, 2.0]),
-        welch([1.0, 2.0], []),
-        beats_record([1.0], 2.0),
-        paired({0: 1.0, 1: 2.0}, {0: 2.0}),
-    ],
-)
+@pytest.mark.parametrize("verdict", [welch([1.0], [1.0, 2.0]), welch([1.0, 2.0], [])])
 def test_below_two_seeds_there_is_no_p_and_a_reason(verdict):
     assert verdict.p is None
     assert "seed" in verdict.note
 
 
 def test_without_spread_there_is_no_p_and_a_reason():
-    for verdict in (welch([1.0, 1.0], [2.0, 2.0]), beats_record([1.0, 1.0], 2.0)):
-        assert verdict.p is None
-        assert "no spread" in verdict.note
+    verdict = welch([1.0, 1.0], [2.0, 2.0])
+    assert verdict.p is None
+    assert "no spread" in verdict.note
 
 
 def test_the_leader_is_compared_with_every_other_group_but_itself():
