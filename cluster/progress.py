@@ -38,11 +38,16 @@ class Progress:
         self.rules: Rules | None = None
         self._running: dict[int, str] = {}  # number -> what it is at
         self._began = time.monotonic()
-        self._live = Live(console=self.console, refresh_per_second=2, transient=True)
+        self._waiting, self._left = "starting Ray", 0
+        self._live = Live(
+            get_renderable=self._status, console=self.console, refresh_per_second=2, transient=True
+        )
 
     def __enter__(self) -> "Progress":
         if self.console.is_terminal:
             self._live.start()
+        else:
+            self._print(Text("starting Ray", style="dim"))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -57,10 +62,10 @@ class Progress:
             case TrialProgress():
                 self._running[event.number] = _stage(event)
             case TrialFinished():
-                self._running.pop(event.number, None)
+                self._over(event.number)
                 self._print(self._finished(event))
             case TrialLost():
-                self._running.pop(event.number, None)
+                self._running.pop(event.number, None) if event.again else self._over(event.number)
                 then = "handed out again" if event.again else "given up"
                 self._print(Text(f"{event.number:>4}  lost ({then}): {_brief(event.reason)}", style="red"))
             case FinalistScored():
@@ -68,10 +73,9 @@ class Progress:
             case FinalistFailed():
                 said = f"{event.number:>4}  not validated: {_brief(event.error)}"
                 self._print(Text(said, style="red"))
-        if self._live.is_started:
-            self._live.update(self._status())
 
     def _header(self, event: SearchStarted) -> None:
+        self._waiting, self._left = "waiting for a gang", event.trials - event.already
         round_, rules = event.round, event.round.rules
         self.rules, gang = rules, event.round.rules.gang
         where = f"{gang.ranks} {gang.device} rank" + ("s" if gang.ranks > 1 else "")
@@ -89,6 +93,12 @@ class Progress:
             again = ", ".join(map(str, event.again)) or "none"
             self._print(Text(f"resumed: {event.already} trials finished before; handed out again: {again}"))
         self._print(Text(HEADINGS, style="dim"))
+
+    def _over(self, number: int) -> None:
+        self._running.pop(number, None)
+        self._left -= 1
+        if self._left <= 0:
+            self._waiting = "scoring the finalists on validation"
 
     def _finished(self, event: TrialFinished) -> Text:
         result = event.result
@@ -111,7 +121,7 @@ class Progress:
     def _status(self) -> Text:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         running = "   ".join(f"#{number} {what}" for number, what in sorted(self._running.items()))
-        return Text(f"{minutes}:{seconds:02d}  {running or 'waiting for a gang'}", style="cyan",
+        return Text(f"{minutes}:{seconds:02d}  {running or self._waiting}", style="cyan",
                     no_wrap=True, overflow="ellipsis")  # fmt: skip
 
     def _print(self, text: Text) -> None:

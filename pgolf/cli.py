@@ -220,8 +220,9 @@ def search(
 
     Example: `pgolf search laptop --trials 14 --store store`
     """
-    from cluster.closing import closing_screen
-    from cluster.driver import search as drive
+    with Console(stderr=True).status("loading"):  # Ray, Optuna and MLflow take seconds
+        from cluster.closing import closing_screen
+        from cluster.driver import search as drive
     from cluster.progress import Progress
     from pgolf.stage import Store
     from search_spaces.replay import replay

@@ -23,7 +23,7 @@ def test_in_a_log_there_are_plain_lines_only():
     finished = TrialFinished(0, result_of(FakeConfig(), 1.5, [], 500), 0, 1.5)
     text = rendered(STARTED, TrialStarted(0, "a-1", 1), TrialProgress(0, 1, {"progress": 0.5}), finished)
     assert "\x1b" not in text
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 7
     line = text.splitlines()[-1]
     assert "1.5000" in line
     assert "500" in line
@@ -34,6 +34,14 @@ def test_in_a_log_there_are_plain_lines_only():
 def test_on_a_terminal_a_live_line_says_what_runs():
     text = rendered(STARTED, TrialStarted(7, "a-1", 1), TrialProgress(7, 1, {"progress": 0.5}), terminal=True)
     assert "#7 train 50%" in text
+
+
+def test_the_live_line_says_what_is_waited_for_before_and_after_the_trials():
+    assert "starting Ray" in rendered(terminal=True)
+    one = SearchStarted(fake_round(), "store", 1, 0, (), None)
+    finished = TrialFinished(0, result_of(FakeConfig(), 1.5, [], 500), 0, 1.5)
+    assert "waiting for a gang" in rendered(one, terminal=True)
+    assert "scoring the finalists" in rendered(one, TrialStarted(0, "a-1", 1), finished, terminal=True)
 
 
 def test_what_was_resumed_is_said():
