@@ -11,7 +11,7 @@ a RUNNING trial with a result; the next one tells it without running it again.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cluster.events import Say, SearchStarted, TrialFinished, TrialLost, TrialProgress, TrialStarted
@@ -19,7 +19,8 @@ from cluster.gang import Said, Verdict
 from cluster.gates import GATE_BPB, GateLimit
 from cluster.trainable import Assignment
 from pgolf.formats.result import DeployedTuple, Result
-from search_spaces.study import Proposal, Study, most_gang_seconds
+from pgolf.stage import Store
+from search_spaces.study import Proposal, Study, most_gang_seconds, most_scoring_seconds
 
 if TYPE_CHECKING:
     from pgolf.run import RunConfig
@@ -40,7 +41,8 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop asking. Gang-seconds are committed spend: running trials count at their maximum."""
+    """When to stop asking. Gang-seconds are committed spend: what runs, and the finalists to come, count at
+    an upper estimate (`search_spaces.study.most_gang_seconds`)."""
 
     trials: int
     max_concurrent: int
@@ -48,24 +50,46 @@ class Budget:
 
 
 class Results:
-    """`<store>/trials/<round>/<number>.json`: every finished trial's result, whole or not at all."""
+    """`<store>/trials/<round>/<number>.json`: every finished trial's result, whole or not at all.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    In the store itself, wherever that is: a rename publishes a local file, and an object store shows an
+    upload only once it is complete.
+    """
+
+    def __init__(self, store: Store, round_name: str) -> None:
+        self.store = store
+        self.home = str(PurePosixPath(store.base, "trials", round_name))
 
     def write(self, number: int, result: Result) -> None:
-        result.write(self._file(number))
-
-    def read(self, number: int) -> Result | None:
-        file = self._file(number)
-        return Result.read(file) if file.exists() else None
+        name = f"{number:05d}.json"
+        if self.store.local:
+            result.write(Path(self.home, name))
+            return
+        with self.store.workspace() as work:
+            result.write(Path(work, name))
+            self.store.fs.makedirs(self.home, exist_ok=True)
+            self.store.fs.put_file(f"{work}/{name}", f"{self.home}/{name}")
 
     def all(self) -> dict[int, Result]:
-        files = sorted(self.directory.glob("*.json"))
-        return {int(file.stem): Result.read(file) for file in files}
+        """{number: result}.
 
-    def _file(self, number: int) -> Path:
-        return self.directory / f"{number:05d}.json"
+        Raises:
+            StoreError: if a file is damaged.
+        """
+        fs = self.store.fs
+        names = [str(name) for name in fs.ls(self.home, detail=False)] if fs.exists(self.home) else []
+        return {
+            int(PurePosixPath(name).stem): self._read(name)
+            for name in sorted(names)
+            if name.endswith(".json")
+        }
+
+    def _read(self, name: str) -> Result:
+        if self.store.local:
+            return Result.read(Path(name))
+        with self.store.workspace() as work:
+            self.store.fs.get_file(name, f"{work}/result.json")
+            return Result.read(Path(work, "result.json"))
 
 
 class Books:
@@ -162,6 +186,11 @@ class Books:
         feasible = [n for n, result in self.finished.items() if result.status == "ok"]
         return sorted(feasible, key=lambda n: (*_merit(self.finished[n].tuple), n))
 
+    def unscored(self) -> list[int]:
+        """The leading trials, as many as there are finalists, that have no validation score yet."""
+        leading = self.ranked()[: self.study.round.finalists]
+        return [number for number in leading if self.finished[number].validation_bpb is None]
+
     def _assign(self, proposal: Proposal) -> Assignment:
         self.live[proposal.number] = proposal
         self.recorder.trial_started(proposal.number, proposal.config, proposal.params)
@@ -173,7 +202,15 @@ class Books:
     def _affordable(self) -> bool:
         if self.budget.gang_seconds is None:
             return True
-        return self.study.committed() + most_gang_seconds(self.study.round.rules) <= self.budget.gang_seconds
+        return self.study.committed() + self._next_charge() <= self.budget.gang_seconds
+
+    def _next_charge(self) -> float:
+        """What one more trial may take, and the scoring of all that could then be finalists and are not scored."""
+        round_ = self.study.round
+        to_score = min(round_.finalists, len(self.unscored()) + len(self.live) + 1)
+        return most_gang_seconds(round_.rules, self.study.trials) + to_score * most_scoring_seconds(
+            round_.rules
+        )
 
     def _settle(self, number: int, result: Result) -> None:
         self._keep(number, result)

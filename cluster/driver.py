@@ -31,7 +31,9 @@ from pgolf.formats.result import Result
 from pgolf.rules import Rules
 from pgolf.stage import Store
 from search_spaces.round import FRONT, Round
-from search_spaces.study import Study, check
+from search_spaces.study import Study, check, most_gang_seconds, most_scoring_seconds
+
+StoppedBy = Literal["trials", "budget", "interrupt"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class SearchOutcome:
     round_name: str
     results: dict[int, Result]  # every finished trial of the study, earlier drivers' included
     ranked: list[int]  # feasible trials, best bpb on the select split first
-    stopped_by: Literal["trials", "budget", "interrupt"]
+    stopped_by: StoppedBy
     gang_seconds: float  # committed by the whole study
     unscored: dict[int, str]  # finalists whose validation ended in an error
     study_storage: str
@@ -76,6 +78,9 @@ def search(
     """
     round_ = _adjusted(round_, trials, max_concurrent, front)
     budget = Budget(round_.trials, round_.max_concurrent, _gang_seconds(round_.rules, gpu_hours, usd))
+    if not resume:
+        _refuse_a_budget_for_nothing(round_, budget.gang_seconds)
+    _refuse_a_far_store_with_near_records(store, tracking_uri, study_storage)
     home = store.directory
     storage = study_storage or f"sqlite:///{home}/study.db"
     check(round_, storage, resume=resume)
@@ -90,16 +95,30 @@ def search(
         )
         try:
             attach = partial(pipeline.attachments, store=store)
-            books = Books(study, Results(home / "trials" / round_.name), recorder, say, budget, attach)
+            books = Books(study, Results(store, round_.name), recorder, say, budget, attach)
             books.open(store.root)
-            if not books.exhausted():
-                _run_trials(books, store, trial_runner)
-            unscored = {} if books.live else _score_finalists(books, store, validator)
+            stopped_by, unscored = _run(books, store, trial_runner, validator)
         finally:
             recorder.finish()
         return SearchOutcome(
-            round_.name, books.finished, books.ranked(), _why(books), study.committed(), unscored, storage
+            round_.name, books.finished, books.ranked(), stopped_by, study.committed(), unscored, storage
         )
+
+
+def _run(
+    books: Books, store: Store, runner: TrialRunner, validator: finalists.Validator
+) -> tuple[StoppedBy, dict[int, str]]:
+    """Trials, then finalists; what stopped it, and what could not be scored."""
+    unscored: dict[int, str] = {}
+    try:
+        if not books.exhausted():
+            _run_trials(books, store, runner)
+        if not books.live and books.stopped_by is not None:  # else Tune was interrupted, and has returned
+            unscored = _score_finalists(books, store, validator)
+            return books.stopped_by, unscored
+    except KeyboardInterrupt:  # while neither Tune nor a trial was there to take it
+        pass
+    return "interrupt", unscored
 
 
 def _run_trials(books: Books, store: Store, runner: TrialRunner) -> None:
@@ -126,9 +145,8 @@ def _run_trials(books: Books, store: Store, runner: TrialRunner) -> None:
 
 
 def _score_finalists(books: Books, store: Store, validator: finalists.Validator) -> dict[int, str]:
-    round_ = books.study.round
-    scorer = finalists.on_a_gang(round_.rules.gang, validator, store)
-    return finalists.score(books, round_.finalists, scorer)
+    rules = books.study.round.rules
+    return finalists.score(books, finalists.on_a_gang(rules.gang, validator, store))
 
 
 def _adjusted(round_: Round, trials: int | None, max_concurrent: int | None, front: bool) -> Round:
@@ -153,8 +171,30 @@ def _gang_seconds(rules: Rules, gpu_hours: float | None, usd: float | None) -> f
     return min(limits, default=None)
 
 
-def _why(books: Books) -> Literal["trials", "budget", "interrupt"]:
-    return "interrupt" if books.live or books.stopped_by is None else books.stopped_by
+def _refuse_a_budget_for_nothing(round_: Round, gang_seconds: float | None) -> None:
+    first = most_gang_seconds(round_.rules) + min(round_.finalists, 1) * most_scoring_seconds(round_.rules)
+    if gang_seconds is not None and gang_seconds < first:
+        hours, price = first * round_.rules.gang.ranks / 3600, first * round_.rules.usd_per_hour / 3600
+        least = f"at least --gpu-hours {math.ceil(hours * 1000) / 1000}"
+        least += f" or --usd {math.ceil(price * 100) / 100:.2f}" if price else ""
+        rule = "a budget pays for one trial and its scoring, estimated from above"
+        raise ConfigError(rule, f"{gang_seconds:.0f} gang-seconds", least)
+
+
+def _refuse_a_far_store_with_near_records(
+    store: Store, tracking_uri: str | None, study_storage: str | None
+) -> None:
+    """Results beyond this machine need their study and their records beyond it too."""
+    if store.local or (tracking_uri and study_storage):
+        return
+    missing = [
+        name
+        for name, url in {"--tracking-uri": tracking_uri, "--study-storage": study_storage}.items()
+        if not url
+    ]
+    raise UserError("the embedded databases lie in a local store; a store given as a URL needs its own",
+                    f"--store {store.root} without {' and '.join(missing)}",
+                    "give both URLs: http://HOST:5000 and, for the study, postgresql://USER@HOST/NAME")  # fmt: skip
 
 
 @contextmanager

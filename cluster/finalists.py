@@ -5,11 +5,12 @@ never the one that is reported. A finalist whose certificate fails becomes infea
 moves up, so the rule is simply: the best N feasible trials all have a validation score.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
-import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from cluster.books import Books
@@ -22,23 +23,23 @@ from pgolf.runtime import Runtime
 from pgolf.stage import Store
 
 Validator = Callable[[Result, Store, Runtime], Result]
-Scorer = Callable[[Result], Verdict]
+Scorer = Callable[[Result, Event], tuple[Verdict, float]]  # ends soon after the event; seconds it took
 
 
-def score(books: Books, finalists: int, scorer: Scorer) -> dict[int, str]:
-    """Validate until the best `finalists` feasible trials all are; returns {number: error} of those not."""
+def score(books: Books, scorer: Scorer) -> dict[int, str]:
+    """Validate until the leading feasible trials all are; returns {number: error} of those not."""
     errors: dict[int, str] = {}
+    stop = Event()
     with ThreadPoolExecutor(books.budget.max_concurrent) as pool:
-        while todo := _unscored(books, finalists, errors):
-            for number, verdict in zip(
-                todo, pool.map(scorer, [books.finished[n] for n in todo]), strict=True
-            ):
-                if verdict.result is None:
-                    errors[number] = verdict.why
-                    books.say(FinalistFailed(number, verdict.why))
-                else:
-                    books.amend(number, verdict.result)
-                    books.say(FinalistScored(number, verdict.result))
+        try:
+            while todo := _unscored(books, errors):
+                work = [pool.submit(scorer, books.finished[number], stop) for number in todo]
+                for number, future in zip(todo, work, strict=True):
+                    verdict, seconds = future.result()
+                    books.study.scored(number, seconds)
+                    _note(books, number, verdict, errors)
+        finally:
+            stop.set()  # on Ctrl-C the pool is left only once its threads have ended
     return errors
 
 
@@ -47,21 +48,34 @@ def on_a_gang(gang: rules.Gang, validator: Validator, store: Store) -> Scorer:
     return partial(_score_one, gang.but(ranks=1), validator, store)
 
 
-def _unscored(books: Books, finalists: int, errors: dict[int, str]) -> list[int]:
-    best = books.ranked()[:finalists]
-    return [n for n in best if books.finished[n].validation_bpb is None and n not in errors]
+def _note(books: Books, number: int, verdict: Verdict, errors: dict[int, str]) -> None:
+    if verdict.result is None:
+        errors[number] = verdict.why
+        books.say(FinalistFailed(number, verdict.why))
+    else:
+        books.amend(number, verdict.result)
+        books.say(FinalistScored(number, verdict.result))
 
 
-def _score_one(gang: rules.Gang, validator: Validator, store: Store, result: Result) -> Verdict:
+def _unscored(books: Books, errors: dict[int, str]) -> list[int]:
+    return [number for number in books.unscored() if number not in errors]
+
+
+def _score_one(
+    gang: rules.Gang, validator: Validator, store: Store, result: Result, stop: Event
+) -> tuple[Verdict, float]:
     group = placement_group(bundles(gang), strategy="STRICT_PACK")
-    ray.get(group.ready())
     ranks = Gang(gang, group, first_bundle=0)
+    verdict = None
     try:
-        ranks.start(_job(validator, result, store))
-        verdict = None
-        while verdict is None:
+        while not group.wait(BATCH_SECONDS) and not stop.is_set():
+            pass
+        began = time.monotonic()
+        if not stop.is_set():
+            ranks.start(_job(validator, result, store))
+        while verdict is None and not stop.is_set():
             _, verdict = ranks.poll(BATCH_SECONDS)
-        return verdict
+        return verdict or Verdict("error", why="interrupted"), time.monotonic() - began
     finally:
         ranks.close()
         remove_placement_group(group)

@@ -8,7 +8,6 @@ tree has no `.git`, so the commit it was made from travels beside it.
 import asyncio
 import json
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from pgolf.errors import UserError
+from pgolf.runtime import source
 from search_spaces import rounds
 
 EXCLUDED = [".git", ".venv", "venv", "store", "runs", "mlruns", "*.db", "*.egg-info", "__pycache__"]
@@ -87,17 +87,6 @@ def runtime_env(working_dir: Path) -> dict[str, object]:
             "PGOLF_SOURCE": json.dumps(source(working_dir)),
         },
     }
-
-
-def source(working_dir: Path) -> dict[str, object]:
-    """The commit of a working tree, and whether it differs from it; both None outside of git."""
-
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(working_dir), *arguments], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}
 
 
 def _client(address: str) -> JobSubmissionClient:

@@ -6,6 +6,7 @@ search says itself; what a trial printed stays in Ray's own log files.
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's own advice against a warning on hosts with GPUs
 }
 IN_A_JOB = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")  # set by Ray where a cluster is already around us
+KNOCK_SECONDS = 5.0  # for a head to take a connection
 SPARE_CPUS = 1  # for Trainables, which only wait: the ranks get the machine's cores
 
 
@@ -33,7 +35,8 @@ def session(address: str | None, rules: Rules) -> Iterator[None]:
     """Connected to Ray for the block. A connection that exists already is used and left as it is.
 
     Raises:
-        UserError: if this machine, asked to be the cluster, cannot hold one gang.
+        UserError: if this machine, asked to be the cluster, cannot hold one gang; if nothing answers at
+            the address.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -44,15 +47,20 @@ def session(address: str | None, rules: Rules) -> Iterator[None]:
         address = "auto"
     if address is None:
         check_machine(rules)
+    else:
+        check_address(address)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations are not the user's business
-        ray.init(
-            address=address or "local",
-            num_cpus=cores() + SPARE_CPUS if address is None else None,
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        try:
+            ray.init(
+                address=address or "local",
+                num_cpus=cores() + SPARE_CPUS if address is None else None,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except ConnectionError as error:  # "auto" where no cluster is, a port that something else answers at
+            raise _no_cluster(f"{address}: {str(error).splitlines()[0]}") from None
     try:
         yield
     finally:
@@ -70,6 +78,28 @@ def check_machine(rules: Rules) -> None:
             f"this machine: {cores()} CPUs, {has_gpus} GPUs",
             "take a smaller round, or a cluster: --ray-address ADDRESS or `pgolf submit`",
         )
+
+
+def check_address(address: str) -> None:
+    """Knock before Ray does: it would wait for minutes for an address at which nobody is.
+
+    Raises:
+        UserError: if it is no address, or nothing answers there.
+    """
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise _no_cluster(address)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(f"{address}: {error}") from None
+
+
+def _no_cluster(given: str) -> UserError:
+    remedy = "HOST:PORT of a head started by `ray start --head` (port 6379), ray://HOST:10001, or auto"
+    return UserError("--ray-address is that of a Ray cluster that answers", given, remedy)
 
 
 def cores() -> int:

@@ -12,10 +12,8 @@ The constants are made up. Policies may be compared on it; no number it gives me
 
 import math
 import random
-from dataclasses import replace
 from typing import Any
 
-import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import BaseTrial
 
@@ -108,22 +106,6 @@ def play(round_: Round, trials: int) -> Study:
         proposal = study.ask()
         study.tell(proposal.number, run(proposal.config))  # type: ignore[arg-type]
     return study
-
-
-def play_at_random(round_: Round, trials: int) -> Study:
-    """The same with no model of the space: what a sampler has to beat."""
-    study = Study.open(replace(round_, startup_trials=trials + 1), InMemoryStorage())
-    study.optuna.sampler = optuna.samplers.RandomSampler(seed=round_.seed)
-    while study.issued < trials:
-        proposal = study.ask()
-        study.tell(proposal.number, run(proposal.config))  # type: ignore[arg-type]
-    return study
-
-
-def best_legal_bpb(study: Study) -> float:
-    """The lowest bpb among the trials that broke nothing."""
-    finished = [trial for trial in study.trials if trial.values]
-    return min(trial.values[0] for trial in finished if max(trial.constraints.values()) <= 0)
 
 
 def _result(config: SimulatedConfig, broken: list[Infeasible], **measured: float | None) -> Result:

@@ -25,6 +25,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pgolf.errors import StoreError, UserError
 from pgolf.formats.result import Result
@@ -39,6 +41,7 @@ MOST_ATTEMPTS = 3  # a trial that outlived this many drivers is the likelier cul
 MOST_ATTEMPTS_WHEN_LOST = 2  # a gang that died is tried once more
 CAPS = ("artifact_bytes", "train_seconds", "eval_seconds")
 SQLITE = "sqlite:///"
+SCORING = "scoring_seconds"  # study attribute: {number of a finalist: seconds}
 
 
 @dataclass(frozen=True)
@@ -182,9 +185,16 @@ class Study:
         ]
         return self.round.gate.tolerance * min(seen) if self.round.gate and seen else None
 
+    def scored(self, number: int, seconds: float) -> None:
+        """What scoring a finalist took, failed attempts included; its trial is finished and takes no more notes."""
+        taken = dict(self.optuna.user_attrs.get(SCORING, {}))
+        taken[str(number)] = taken.get(str(number), 0.0) + seconds
+        self.optuna.set_user_attr(SCORING, taken)
+
     def committed(self) -> float:
-        """Gang-seconds spent or promised so far."""
-        return committed(self.trials, self.round)
+        """Gang-seconds spent or promised so far: trials and, in full, the scoring of finalists."""
+        scoring = sum(self.optuna.user_attrs.get(SCORING, {}).values())
+        return committed(self.trials, self.round) + scoring
 
     # ------------------------------------------------------------------------------------- opening
 
@@ -221,7 +231,7 @@ def check(round_: Round, storage: str | BaseStorage, *, resume: bool) -> None:
     for params in round_.warm_starts.values():
         replay(round_.space, params)
     begun = has_trials(storage, round_.name)
-    where = storage if isinstance(storage, str) else type(storage).__name__
+    where = without_password(storage) if isinstance(storage, str) else type(storage).__name__
     if begun and not resume:
         raise UserError(f"the study '{round_.name}' has trials already", where,
                         "add --resume to go on with it, or another --store to begin anew")  # fmt: skip
@@ -249,31 +259,59 @@ def violations(result: Result, rules: Rules) -> dict[str, float]:
     return found
 
 
-def most_gang_seconds(rules: Rules) -> float:
-    """What a trial is charged before it has ended: both clocks at their caps."""
-    return rules.train_seconds + rules.eval_seconds
+def most_gang_seconds(rules: Rules, trials: Sequence[FrozenTrial] = ()) -> float:
+    """What a trial is charged before it has ended: an upper estimate, for no clock covers all of it.
+
+    Both capped clocks, and as much again for what has no cap: making the data (the first trial's), scoring
+    before quantization, quantizing, packing, starting processes. A study in which a trial took even longer
+    charges what its dearest trial took.
+    """
+    dearest = max((trial.user_attrs.get("gang_seconds", 0.0) for trial in trials), default=0.0)
+    return max(2 * (rules.train_seconds + rules.eval_seconds), dearest)
+
+
+def most_scoring_seconds(rules: Rules) -> float:
+    """The same for a finalist: the validation split at the cap, and as much again for its certificate."""
+    return 2 * rules.eval_seconds
 
 
 def committed(trials: Sequence[FrozenTrial], round_: Round) -> float:
     """Gang-seconds of what has finished, plus every running or lost attempt at its maximum."""
-    total = 0.0
+    total, most = 0.0, most_gang_seconds(round_.rules, trials)
     for trial in trials:
         if trial.state == TrialState.WAITING:
             continue
         attempts = trial.user_attrs.get("attempts", 1)
         spent = trial.user_attrs.get("gang_seconds")
         lost_or_running = attempts if spent is None else attempts - 1
-        total += (spent or 0.0) + lost_or_running * most_gang_seconds(round_.rules)
+        total += (spent or 0.0) + lost_or_running * most
     return total
 
 
 def connected(storage: str | BaseStorage) -> BaseStorage:
-    """The storage behind a URL; an SQLite file's folder is made."""
+    """The storage behind a URL; an SQLite file's folder is made.
+
+    Raises:
+        UserError: if it is no URL of a database, or the database cannot be opened.
+    """
     if not isinstance(storage, str):
         return storage
-    if (file := _sqlite_file(storage)) is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    return RDBStorage(storage)
+    try:
+        if (file := _sqlite_file(storage)) is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        return RDBStorage(storage)
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        why = f"{without_password(storage)}: {str(error).splitlines()[0]}"
+        remedy = "for example --study-storage sqlite:////data/study.db or postgresql://user@host/name"
+        raise UserError("a study's storage is the URL of a database that answers", why, remedy) from None
+
+
+def without_password(url: str) -> str:
+    """A database's URL as it may be shown."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
 
 
 def has_trials(storage: str | BaseStorage, study_name: str) -> bool:

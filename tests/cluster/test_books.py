@@ -1,17 +1,24 @@
 """The books without Ray: verdicts are made up, the study and the files are real."""
 
+import signal
+import threading
+import time
+import uuid
 from contextlib import nullcontext
 
 import pytest
 from optuna.trial import TrialState
 
+from cluster import driver, finalists
 from cluster.books import Books, Budget, Results
 from cluster.events import SearchStarted, TrialFinished, TrialLost
 from cluster.gang import Verdict
 from cluster.gates import GATE_BPB
+from pgolf.errors import StoreError
+from pgolf.stage import Store
 from search_spaces.study import MOST_ATTEMPTS, Study
-from services.leaderboard import rank_rows, row_of_result
-from tests.cluster.fakes import Notes, fake_round, result_of
+from services.leaderboard import Row, rank_rows
+from tests.cluster.fakes import FakeConfig, Notes, fake_round, result_of
 
 
 @pytest.fixture
@@ -23,7 +30,9 @@ def opened(tmp_path):
         study = Study.open(fake_round(**round_), f"sqlite:///{tmp_path}/study.db", resume=resume)
         notes, events = Notes(), []
         budget = Budget(trials, max_concurrent, gang_seconds)
-        books = Books(study, Results(tmp_path / "trials"), notes, events.append, budget, lambda result: {})
+        books = Books(
+            study, Results(Store(tmp_path), "fake"), notes, events.append, budget, lambda result: {}
+        )
         books.open("store")
         return books, notes, events
 
@@ -57,18 +66,29 @@ def test_it_is_over_only_when_nothing_runs_any_more(opened):
 
 
 def test_spend_is_committed_before_it_happens_so_a_budget_is_never_passed(opened):
-    """A fake trial is charged 10 gang-seconds until it has ended: 21 pay for two at once, not for three."""
-    books, *_ = opened(gang_seconds=21, max_concurrent=5)
+    """A fake trial is charged 20 gang-seconds until it has ended, and 10 for its scoring: 61 pay for two at once."""
+    books, *_ = opened(gang_seconds=61, max_concurrent=5)
     first, second = books.next(), books.next()
     assert books.next() == "wait"
     ended_well(books, first, seconds=2.0)
-    assert books.next() == "wait"  # 2 spent, 10 promised: another 10 would be 22
+    assert books.next() == "wait"  # 2 spent, 20 promised: a third makes it 42, and 30 for the finalists
     ended_well(books, second, seconds=2.0)
     third = books.next()
     ended_well(books, third, seconds=9.5)
     assert books.next() == "over"
     assert books.stopped_by == "budget"
-    assert books.study.committed() <= 21
+    scored = finalists.score(
+        books, lambda result, stop: (Verdict("result", result.but(validation_bpb=1.6)), 10.0)
+    )
+    assert scored == {}
+    assert books.study.committed() == 2 + 2 + 9.5 + 3 * 10 <= 61
+
+
+def test_a_study_whose_trials_take_longer_than_their_clocks_charges_what_the_dearest_took(opened):
+    books, *_ = opened(gang_seconds=199, max_concurrent=5)
+    ended_well(books, books.next(), seconds=70.0)  # data, quantization and packing have no cap
+    books.next()  # 70 spent, 70 promised, 20 for scoring
+    assert books.next() == "wait"
 
 
 def test_a_result_on_disk_is_told_by_the_next_driver_and_not_run_again(opened):
@@ -203,6 +223,45 @@ def test_equal_bpb_is_ordered_by_the_rest_of_the_deployed_tuple_as_on_the_board(
         assignment = books.next()
         result = result_of(assignment.config, 1.5, [], size)
         books.ended(assignment.number, Verdict("result", result), 1.0)
-        rows.append(row_of_result(result, number=assignment.number))
+        shipped = dict(result.tuple)
+        rows.append(Row(status="ok", name="", recipe="", number=assignment.number, feasible=True, **shipped))
     assert books.ranked() == [1, 3, 2, 0]
     assert books.ranked() == [row.number for row in rank_rows(rows)]
+
+
+def test_results_lie_in_the_store_itself_and_a_far_store_is_read_by_the_next_machine():
+    far = Store(f"memory://pgolf-{uuid.uuid4().hex}")
+    results, made = Results(far, "fake"), result_of(FakeConfig(), 1.5, [], 500)
+    assert results.all() == {}
+    results.write(3, made)
+    results.write(3, made.but(validation_bpb=1.6))
+    results.write(12, made)
+    assert not (far.directory / "trials").exists()
+    assert far.fs.exists(f"{far.base}/trials/fake/00003.json")
+    assert Results(far, "fake").all() == {3: made.but(validation_bpb=1.6), 12: made}
+
+
+def test_an_interrupt_while_finalists_are_scored_ends_their_gangs_and_is_the_outcome(opened, monkeypatch):
+    books, *_ = opened(trials=1)
+    ended_well(books, books.next())
+    told = []
+
+    def scorer(result, stop):
+        time.sleep(0.2)  # by then the pool waits for its threads, and not for their start
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        told.append(stop.wait(10))
+        return Verdict("error", why="interrupted"), 1.0
+
+    monkeypatch.setattr(driver, "_score_finalists", lambda books, *anything: finalists.score(books, scorer))
+    assert driver._run(books, None, None, None) == ("interrupt", {})
+    assert told == [True]
+    assert books.finished[0].validation_bpb is None
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    results = Results(Store(tmp_path), "fake")
+    results.write(0, result_of(FakeConfig(), 1.5, [], 500))
+    file = tmp_path / "trials" / "fake" / "00000.json"
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(StoreError, match=r"00000\.json"):
+        results.all()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from dataclasses import replace
 
@@ -57,6 +58,11 @@ def study_of(store, name="fake"):
         ({"gpu_hours": 0.0}, "--gpu-hours is a positive number"),
         ({"usd": float("nan")}, "--usd is a positive number"),
         ({"usd": 10.0}, "--usd needs a price"),
+        ({"gpu_hours": 0.001}, "pays for one trial"),
+        ({"study_storage": "nonsense"}, "URL of a database"),
+        ({"ray_address": "127.0.0.1:1"}, "Ray cluster that answers"),
+        ({"ray_address": "ray://127.0.0.1:1"}, "Ray cluster that answers"),
+        ({"ray_address": "nonsense"}, "Ray cluster that answers"),
         ({"resume": True}, "there is none for 'fake'"),
     ],
 )
@@ -65,6 +71,17 @@ def test_a_mistake_is_named_in_three_lines_and_the_store_is_not_touched(tmp_path
         run(fake_round(), Store(tmp_path / "store"), **arguments)
     assert len(str(caught.value).splitlines()) <= 3
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"tracking_uri": "http://127.0.0.1:5000"}, {"study_storage": "sqlite://"}]
+)
+def test_a_far_store_is_refused_unless_study_and_records_lie_beyond_this_machine_too(given):
+    store = Store(f"memory://pgolf-{uuid.uuid4().hex}")
+    with pytest.raises(UserError, match="a store given as a URL") as caught:
+        run(fake_round(), store, **given)
+    assert len(str(caught.value).splitlines()) <= 3
+    assert not store.directory.exists()
 
 
 def test_a_gang_that_this_machine_cannot_hold_is_refused_instead_of_waited_for():
@@ -151,10 +168,11 @@ def test_gates_kill_budgets_stop_and_a_second_driver_adds_to_the_first(tmp_path,
     assert {n: second.results[n].bpb for n in first.results} == {n: r.bpb for n, r in first.results.items()}
     again = [line for line in traced(store)[len(before) :] if line.startswith("start")]
     assert len(again) == 2
-    third, _ = run(round_, store, trials=20, resume=True, gpu_hours=(second.gang_seconds + 11) / 3600)
+    hours = (second.gang_seconds + 21) / 3600  # one trial at a time, as estimated from above
+    third, _ = run(replace(round_, finalists=0), store, trials=40, resume=True, gpu_hours=hours)
     assert third.stopped_by == "budget"
     assert len(third.results) > 8
-    assert third.gang_seconds <= second.gang_seconds + 11
+    assert third.gang_seconds <= second.gang_seconds + 21
 
 
 @pytest.mark.heavy
@@ -179,7 +197,7 @@ def test_a_driver_killed_at_two_random_moments_loses_nothing_and_repeats_nothing
         frozen = {states[n].params["x"]: executed[states[n].params["x"]] for n in finished}
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "stopped by trials" in done.stdout
+    assert "stopped by trials after 14 and then finish" in done.stdout
     trials = study_of(store).trials
     assert [t.number for t in trials] == list(range(14))
     assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials)
@@ -189,6 +207,24 @@ def test_a_driver_killed_at_two_random_moments_loses_nothing_and_repeats_nothing
     assert {x: Counter(starts(store))[x] for x in frozen} == frozen
     assert all(final[t.number].config["x"] == t.params["x"] for t in trials)
     assert len({t.params["x"] for t in trials}) == 14, "no proposal was repeated"
+
+
+@pytest.mark.heavy
+@pytest.mark.xdist_group("ray")
+def test_a_search_that_is_interrupted_says_so_finishes_its_record_and_scores_nobody(tmp_path):
+    store = Store(tmp_path)
+    driver = subprocess.Popen([sys.executable, "-m", "tests.cluster.drive", str(tmp_path)], text=True,
+                              start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    while len(results(store)) < 2:
+        assert driver.poll() is None, driver.stderr.read()
+        time.sleep(0.02)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
+    said, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 0, errors
+    assert re.search(r"stopped by interrupt after \d+ and then finish", said)
+    assert not any(line.startswith("validate") for line in traced(store))
+    states = [trial.state for trial in study_of(store).trials]
+    assert TrialState.RUNNING in states  # for the next driver to hand out again
 
 
 def results(store) -> dict[int, Result]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.jobs import runtime_env, source, submit, submit_entrypoint
+from cluster.jobs import runtime_env, submit, submit_entrypoint
 from pgolf.errors import ConfigError, UserError
+from pgolf.runtime import source
 
 PORTS = {"--port": 26479, "--dashboard-port": 28465, "--dashboard-agent-listen-port": 28565,
          "--ray-client-server-port": 20101, "--dashboard-agent-grpc-port": 28665}  # fmt: skip

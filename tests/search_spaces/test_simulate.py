@@ -3,11 +3,29 @@
 from dataclasses import replace
 from statistics import mean
 
+import optuna
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from search_spaces.round import FRONT
-from search_spaces.simulate import ROUND, best_legal_bpb, play, play_at_random, run
+from search_spaces.simulate import ROUND, play, run
 from search_spaces.study import Study
+
+
+def play_at_random(round_, trials):
+    """The same with no model of the space: what a sampler has to beat."""
+    study = Study.open(replace(round_, startup_trials=trials + 1), InMemoryStorage())
+    study.optuna.sampler = optuna.samplers.RandomSampler(seed=round_.seed)
+    while study.issued < trials:
+        proposal = study.ask()
+        study.tell(proposal.number, run(proposal.config))
+    return study
+
+
+def best_legal_bpb(study):
+    """The lowest bpb among the trials that broke nothing."""
+    finished = [trial for trial in study.trials if trial.values]
+    return min(trial.values[0] for trial in finished if max(trial.constraints.values()) <= 0)
 
 
 def feasible(study):

@@ -225,6 +225,17 @@ def test_a_measurement_that_is_no_number_does_not_become_the_gate():
     assert study.gate_limit() == pytest.approx(2.2)
 
 
+@pytest.mark.parametrize(
+    "url", ["nonsense", "nonsense://host/name", "postgresql+nodriver://u:secret@host/name",
+            "sqlite:////proc/no/such/study.db"],
+)  # fmt: skip
+def test_a_storage_that_cannot_be_opened_is_a_users_error_that_tells_no_password(url):
+    with pytest.raises(UserError, match="URL of a database") as caught:
+        Study.open(ROUND, url)
+    assert len(str(caught.value).splitlines()) <= 3
+    assert "secret" not in str(caught.value)
+
+
 def test_an_illegal_giant_does_not_shut_the_gate_to_the_others():
     study = Study.open(replace(ROUND, gate=Gate(0.25, 1.1)), InMemoryStorage())
     giant, legal = study.ask(), study.ask()
