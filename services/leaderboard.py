@@ -142,7 +142,7 @@ def with_significance(rows: Sequence[Row]) -> list[Row]:
         return list(rows)
     groups: dict[str, dict[int, float]] = {}
     for row in rows:
-        if row.feasible and row.bpb is not None and row.corpus_digest == leader.corpus_digest:
+        if row.feasible and row.bpb is not None:
             groups.setdefault(_replicated(row), {}).setdefault(row.seed, row.bpb)
     verdicts = significance.against_leader(groups, _replicated(leader))
     return [_judged(row, leader, verdicts) for row in rows]
