@@ -1,7 +1,7 @@
 """Run the benchmarks and write what they measured, with hardware and commit, to benchmarks/results/.
 
-    make bench                     all of them
-    make bench ARGS=packing        those whose name contains a word
+make bench                     all of them
+make bench ARGS=packing        those whose name contains a word
 """
 
 import json

@@ -9,6 +9,7 @@ from rich.console import Console
 from cluster.driver import SearchOutcome
 from pgolf.rules import Rules
 from pgolf.stage import Store
+from search_spaces.study import without_password
 from services.board import render
 from services.leaderboard import read_board
 
@@ -33,7 +34,7 @@ def closing_screen(
     console.print()
     render(rows, console, rules)
     say = Console(highlight=False).print
-    given = {name: shlex.quote(value) for name, value in options.items() if value is not None}
+    given = {n: shlex.quote(without_password(v)) for n, v in options.items() if v is not None}
     again = "".join(f" {name} {value}" for name, value in given.items()) + (" --front" if front else "")
     option = "".join(f" {name} {given[name]}" for name in ("--store", "--tracking-uri") if name in given)
     infeasible = sum(r.status == "infeasible" for r in outcome.results.values())
@@ -53,7 +54,7 @@ def closing_screen(
         say(f"trial {number} could not be validated: {error.strip().splitlines()[-1]}", soft_wrap=True)
     say("\nwhere everything is", style="bold")
     say(f"  stages and artifacts  {place.root}", soft_wrap=True)
-    say(f"  study (Optuna)        {_shown(outcome.study_storage)}", soft_wrap=True)
+    say(f"  study (Optuna)        {_shown(without_password(outcome.study_storage))}", soft_wrap=True)
     say(f"  records (MLflow)      {tracking_uri or place.directory / 'mlflow.db'}", soft_wrap=True)
     say("\nwhat to type next", style="bold")
     pgolf = ".venv/bin/pgolf" if Path(".venv/bin/pgolf").exists() else "pgolf"

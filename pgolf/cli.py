@@ -160,10 +160,11 @@ def run(
     chosen.data.check()
     place, number = Store(store), 0
     if runtime.leads:
+        from services.leaderboard import SINGLE
         from services.tracking import Recorder
 
         recorder = Recorder.open(
-            round_name="single", store_dir=place.directory, tracking_uri=tracking_uri, rules=chosen.rules
+            round_name=SINGLE, store_dir=place.directory, tracking_uri=tracking_uri, rules=chosen.rules
         )
         number = recorder.next_number
         recorder.trial_started(number, chosen, {})

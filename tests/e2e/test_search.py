@@ -50,7 +50,13 @@ def test_every_trial_is_on_the_board_and_the_closing_screen_says_what_to_type_ne
     rows = searched.board()
     assert sorted(row["number"] for row in rows) == list(range(TRIALS))
     assert sorted(row["rank"] for row in rows) == list(range(1, TRIALS + 1))
-    for words in ("where everything is", "what to type next", "pgolf ui", "pgolf show 'smoke#1'", "pgolf reproduce 'smoke#1'"):
+    for words in (
+        "where everything is",
+        "what to type next",
+        "pgolf ui",
+        "show 'smoke#1'",
+        "reproduce 'smoke#1'",
+    ):
         assert words in searched.output
     feasible = [row for row in rows if row["status"] == "ok"]
     assert feasible
@@ -129,7 +135,17 @@ def test_a_driver_killed_at_two_random_moments_loses_nothing_and_repeats_nothing
     stages: dict[str, int] = {}
     for attempt in range(2):
         more = ["--resume"] if (store / "study.db").exists() else []
-        command = [sys.executable, "-m", "pgolf", "search", "smoke", "--trials", str(TRIALS), "--store", str(store)]
+        command = [
+            sys.executable,
+            "-m",
+            "pgolf",
+            "search",
+            "smoke",
+            "--trials",
+            str(TRIALS),
+            "--store",
+            str(store),
+        ]
         driver = subprocess.Popen(
             [*command, *more], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
