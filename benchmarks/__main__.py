@@ -77,7 +77,7 @@ def trained(store: Store) -> Rows:
 
 
 def stage_cache(store: Store) -> Rows:
-    """A trial done before against the same trial done for the first time; another quantizer beside it."""
+    """A trial done for the first time against the same trial found in the store."""
     with tempfile.TemporaryDirectory() as fresh:
         place = Store(fresh)
         began = time.perf_counter()
