@@ -115,6 +115,8 @@ class Store:
         """Make `out` the entry, whole or not at all; an equal entry published first stays."""
         home = str(PurePosixPath(self.base, stage, key))
         if not self.local:
+            if self.fs.exists(f"{home}/{RECORD}"):
+                return
             for file in sorted(out.rglob("*"), key=lambda f: f.name == RECORD):
                 if file.is_file():
                     self.fs.makedirs(str(PurePosixPath(home)), exist_ok=True)

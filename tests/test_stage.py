@@ -347,3 +347,15 @@ def test_given_files_are_identified_by_their_content(tmp_path, content):
         return Artifact.of(home)
 
     assert put("a").digest == put("b").digest != put("c", swapped=True).digest
+
+
+def test_on_an_object_store_the_entry_published_first_stays(tmp_path):
+    """Two writers of one key measured other seconds: a reader must not see files of both."""
+    store = Store(f"memory://pgolf-{uuid.uuid4().hex}")
+    for name in ("first", "second"):
+        out = tmp_path / name
+        out.mkdir()
+        (out / "scores.json").write_text(name)
+        (out / RECORD).write_text("{}")
+        store.publish("evaluate", "k", out)
+    assert store.fs.cat(f"{store.base}/evaluate/k/scores.json") == b"first"
