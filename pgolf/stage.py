@@ -222,6 +222,26 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def made_whole(target: Path, make: Callable[[Path], object]) -> None:
+    """Have `make` build a file under another name, and give it its own only when it is whole.
+
+    A process killed in between leaves nothing at `target`; of two that build it, the first one's stays.
+    """
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as work:
+        half, whole = Path(work) / target.name, Path(work) / "whole"
+        make(half)
+        shutil.copyfile(half, whole)  # a file of its own: the maker may still hold the other one open
+        try:
+            os.link(whole, target)
+        except FileExistsError:
+            pass
+        except OSError:  # a filesystem without links
+            whole.rename(target)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Put an equal file at `target` without spending disk where the filesystem allows it."""
     try:

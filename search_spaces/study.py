@@ -31,6 +31,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from pgolf.errors import StoreError, UserError
 from pgolf.formats.result import Result
 from pgolf.rules import Rules
+from pgolf.stage import made_whole
 from search_spaces.replay import replay
 from search_spaces.round import Round
 
@@ -289,7 +290,7 @@ def committed(trials: Sequence[FrozenTrial], round_: Round) -> float:
 
 
 def connected(storage: str | BaseStorage) -> BaseStorage:
-    """The storage behind a URL; an SQLite file's folder is made.
+    """The storage behind a URL; an SQLite file is made with all its tables, or not at all.
 
     Raises:
         UserError: if it is no URL of a database, or the database cannot be opened.
@@ -298,7 +299,7 @@ def connected(storage: str | BaseStorage) -> BaseStorage:
         return storage
     try:
         if (file := _sqlite_file(storage)) is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            made_whole(file, lambda half: RDBStorage(f"sqlite:///{half}"))
         return RDBStorage(storage)
     except (SQLAlchemyError, ImportError, OSError) as error:
         why = f"{without_password(storage)}: {str(error).splitlines()[0]}"

@@ -25,6 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pgolf.errors import StoreError, UserError
+from pgolf.stage import made_whole
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -80,8 +81,13 @@ def client_for(store_dir: Path, tracking_uri: str | None) -> MlflowClient:
     uri = address(store_dir, tracking_uri)
     check_usable(uri)
     if uri.startswith("sqlite:////"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        made_whole(Path(uri.removeprefix("sqlite:///")), _new_database)
     return MlflowClient(uri)
+
+
+def _new_database(file: Path) -> None:
+    """Every table of MLflow's: seconds of migrations, and a file half through them is of no use to anyone."""
+    MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
 
 
 def client_to_read(store_dir: Path, tracking_uri: str | None) -> MlflowClient:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pgolf.errors import StoreError
 from pgolf.runtime import Runtime
 from pgolf.section import Section, digest_of
-from pgolf.stage import KEY_CHARS, RECORD, Artifact, Stage, Store
+from pgolf.stage import KEY_CHARS, RECORD, Artifact, Stage, Store, made_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Runtime()
@@ -359,3 +359,20 @@ def test_on_an_object_store_the_entry_published_first_stays(tmp_path):
         (out / RECORD).write_text("{}")
         store.publish("evaluate", "k", out)
     assert store.fs.cat(f"{store.base}/evaluate/k/scores.json") == b"first"
+
+
+def test_a_file_is_there_whole_or_not_at_all_and_the_first_one_stays(tmp_path):
+    target = tmp_path / "deep" / "a.db"
+
+    def killed(half: Path) -> None:
+        half.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made_whole(target, killed)
+    assert list(tmp_path.rglob("*.db")) == []
+    made_whole(target, lambda half: (half.write_text("first"), target.write_text("the other's"))[0])
+    assert target.read_text() == "the other's"
+    made_whole(target, lambda half: half.write_text("again"))
+    assert target.read_text() == "the other's"
+    assert list(target.parent.iterdir()) == [target]

@@ -1,6 +1,7 @@
 """An address that cannot work is said in three lines, and within seconds, to who wants to read."""
 
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -76,3 +77,20 @@ def test_what_answers_but_is_no_mlflow_is_said(tmp_path):
 def test_a_file_that_is_no_database_is_said(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database\n" * 500)
     assert "not a database" in refusal(client_to_read, tmp_path, None)
+
+
+def test_a_process_killed_while_it_makes_the_database_leaves_none(tmp_path):
+    """Migrations take seconds; a file that holds half of them would be refused for ever."""
+    code = "import sys; from pathlib import Path; from services.mlflow_client import client_for; "
+    code += "print('begun', flush=True); client_for(Path(sys.argv[1]), None)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    maker = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert maker.stdout is not None
+    maker.stdout.readline()
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".making-*/mlflow.db")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    maker.kill()
+    maker.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    assert client_for(tmp_path, None).search_experiments(max_results=1)
