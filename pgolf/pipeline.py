@@ -76,10 +76,7 @@ class _Trial:
                 artifact_bytes=_whole(m("pack", "artifact_bytes")),
                 eval_seconds=m("evaluate", "eval_seconds"),
             ),
-            stages={
-                name: StageResult(key=a.key, cached=a.cached, seconds=a.seconds, metrics=a.metrics)
-                for name, a in made.items()
-            },
+            stages={name: _stage_result(a) for name, a in made.items()},
             artifact_sha256=sha256_of(artifact) if artifact else None,
             prequant_bpb=m("prequant", "bpb"),
             quantized_bpb=quantized,
@@ -185,7 +182,7 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result:
     stages = dict(result.stages)
     for name, a in (("validate", scored), ("certify", certificate)):
         runtime.report(-1, {STAGE_DONE + name: a.seconds})
-        stages[name] = StageResult(key=a.key, cached=a.cached, seconds=a.seconds, metrics=a.metrics)
+        stages[name] = _stage_result(a)
     seconds = max(scored.metrics["eval_seconds"], result.eval_seconds or 0.0)
     late = config.rules.broken_by(artifact_bytes=None, train_seconds=None, eval_seconds=seconds)
     outcomes = [i for i in result.infeasible if i.reason not in ("certificate", "eval_seconds")] + late
@@ -259,6 +256,10 @@ def attachments(result: Result, store: Store) -> dict[str, Path]:
         if stage in result.stages and (a := store.find(directory, result.stages[stage].key)) is not None:
             found[name] = a.path / file
     return found
+
+
+def _stage_result(a: Artifact) -> StageResult:
+    return StageResult(key=a.key, cached=a.cached, seconds=a.seconds, metrics=a.metrics)
 
 
 def _whole(value: float | int | None) -> int | None:

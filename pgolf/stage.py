@@ -91,11 +91,10 @@ class Store:
         home = str(PurePosixPath(self.base, stage, key))
         remedy = f"delete {home}; it will be made again"
         if not self.fs.exists(f"{home}/{RECORD}"):
-            # a directory is published with its record in it, by one rename: seen without, it is damaged,
-            # unless it came between the two looks
-            if self.local and Path(home).exists() and not self.fs.exists(f"{home}/{RECORD}"):
-                raise StoreError("a store entry has a readable record.json", f"{home}: none", remedy)
-            if not self.fs.exists(f"{home}/{RECORD}"):
+            seen = self.local and Path(home).exists()
+            if not self.fs.exists(f"{home}/{RECORD}"):  # else it was published between the two looks
+                if seen:  # one rename publishes a directory with its record in it
+                    raise StoreError("a store entry has a readable record.json", f"{home}: none", remedy)
                 return None
         local = Path(home) if self.local else self._fetched(home, stage, key)
         try:

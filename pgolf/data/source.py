@@ -100,12 +100,9 @@ class Shards(Source):
         _select_start(read_shard(files["train"][-1]), self.select, files["train"][-1])
 
     def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
-        files = [Path(self.tokenizer), *self._files("train"), *self._files("validation")]
-        splits = [
-            "",
-            *["train"] * len(self._files("train")),
-            *["validation"] * len(self._files("validation")),
-        ]
+        train, validation = self._files("train"), self._files("validation")
+        files = [Path(self.tokenizer), *train, *validation]
+        splits = ["", *["train"] * len(train), *["validation"] * len(validation)]
         inputs = [
             Artifact(f, digest_of([split, _content(f)])) for f, split in zip(files, splits, strict=True)
         ]
