@@ -13,10 +13,15 @@ class Role(StrEnum):
     ATTENTION = "attention"  # projection matrices of attention
     MLP = "mlp"  # projection matrices of the MLP
     CONTROL = "control"  # gains, mixes, scales: small, kept in float
+    TABLE = "table"  # further tables indexed by tokens or their hashes
+    PROJECTION = "projection"  # small matrices: from a table to the stream, low-rank adapters
+    GATE = "gate"  # matrices that make head gates: trained with the control vectors, kept in float
+    HEAD = "head"  # training-only output heads; never deployed
 
     @property
     def is_matrix(self) -> bool:
-        return self is not Role.CONTROL
+        """Whether the deployed form is a quantized matrix."""
+        return self not in (Role.CONTROL, Role.GATE, Role.HEAD)
 
 
 def roles_of(model: nn.Module) -> dict[str, Role]:

@@ -6,11 +6,21 @@ from pgolf.section import Section
 
 
 class RoleGrids(Section):
-    """A grid per matrix role; the late record stacks spend most on the embedding (PR 1394, 1586)."""
+    """A grid per matrix role; the late record stacks spend most on the embedding (PR 1394, 1586).
+
+    Further tables are coded as the embedding is, small projections as attention is.
+    """
 
     embedding: SdClip = SdClip(bits=8, clip_sigmas=20.0)
     attention: SdClip = SdClip()
     mlp: SdClip = SdClip()
 
     def of(self, role: Role) -> SdClip:
-        return {Role.EMBEDDING: self.embedding, Role.ATTENTION: self.attention, Role.MLP: self.mlp}[role]
+        grids = {
+            Role.EMBEDDING: self.embedding,
+            Role.TABLE: self.embedding,
+            Role.ATTENTION: self.attention,
+            Role.PROJECTION: self.attention,
+            Role.MLP: self.mlp,
+        }
+        return grids[role]

@@ -1,5 +1,6 @@
 """The quantize stage: every matrix by its role's grid, everything else to float16."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +26,7 @@ def _quantize(
     roles = assemble(trained.model, trained.vocab_size, trained.weights, "cpu").roles
     statistics = read_hessians(hessians[0]) if hessians else {}
     matrices, rest, metrics = {}, {}, {}
-    squared = dict.fromkeys(("embedding", "attention", "mlp"), 0.0)
-    power = dict(squared)
+    squared, power = Counter[str](), Counter[str]()
     for name, w in trained.weights.items():
         role = roles[name]
         if not role.is_matrix:
@@ -38,7 +38,7 @@ def _quantize(
     kept = {name: roles[name].value for name in matrices}
     QuantizedModel(trained.model, trained.vocab_size, matrices, kept, rest).write(out)
     for kind, error in squared.items():
-        metrics[f"relative_error_{kind}"] = error / power[kind]
+        metrics[f"relative_error_{kind}"] = error / power[kind] if power[kind] else 0.0
     return metrics
 
 
