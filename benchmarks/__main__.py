@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pgolf.kernels.attention import attend, attend_reference, visible
+from pgolf.kernels.attention import attend, attend_reference, prepare
 from pgolf.optim.muon import orthogonalize
 from pgolf.pipeline import run_trial
 from pgolf.quantize.gptq import Gptq
@@ -31,10 +31,10 @@ Rows = dict[str, float]
 def attention(store: Store) -> Rows:
     """The fused masked attention against the definition written out (float64, one query at a time)."""
     torch.manual_seed(0)
-    q, k, v = torch.randn(2, 4, 128, 32), torch.randn(2, 2, 128, 32), torch.randn(2, 2, 128, 32)
+    q, k, v = (torch.randn(2, 128, heads, 32) for heads in (4, 2, 2))
     starts = torch.rand(2, 128) < 0.05
     starts[:, 0] = True
-    fused = _seconds(lambda: attend(q, k, v, visible(starts)), 20)
+    fused = _seconds(lambda: attend(q, k, v, prepare(starts)), 20)
     plain = _seconds(lambda: attend_reference(q, k, v, starts), 1)
     return {"reference_over_fused": plain / fused}
 

@@ -1,27 +1,39 @@
 """One transformer block: read, attend, transform. The order of section 0.3 of the reference."""
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pgolf.model.attention import AttentionModule
 from pgolf.model.mlp import MlpModule
+from pgolf.model.reads import Reads
 from pgolf.model.residual import ResidualModule
 from pgolf.model.rms_norm import rms_norm
 
 
 class Block(nn.Module):
+    """Sequential, or with both branches reading the same stream (`parallel`)."""
+
     def __init__(
-        self, attention: AttentionModule, mlp: MlpModule, residual: ResidualModule, norm_scale: float
+        self,
+        attention: AttentionModule,
+        mlp: MlpModule,
+        residual: ResidualModule,
+        norm_scale: float,
+        parallel: bool = False,
     ) -> None:
         super().__init__()
-        self.attention, self.mlp, self.residual, self.norm_scale = attention, mlp, residual, norm_scale
+        self.attention, self.mlp, self.residual = attention, mlp, residual
+        self.norm_scale, self.parallel = norm_scale, parallel
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch time d"],
-        x0: Float[Tensor, "batch time d"],
-        mask: Bool[Tensor, "batch time time"],
-    ) -> Float[Tensor, "batch time d"]:
-        u = self.residual.read(x, x0)
-        z = self.residual.add_attention(u, self.attention(rms_norm(u) * self.norm_scale, mask))
-        return self.residual.add_mlp(z, self.mlp(rms_norm(z) * self.norm_scale))
+    def attend(self, u: Float[Tensor, "batch time d"], reads: Reads) -> Float[Tensor, "batch time d"]:
+        """What the attention branch writes, having read u."""
+        return self.residual.scale_attention(self.attention(rms_norm(u) * self.norm_scale, reads))
+
+    def transform(self, z: Float[Tensor, "batch time d"]) -> Float[Tensor, "batch time d"]:
+        """What the MLP branch writes, having read z."""
+        return self.residual.scale_mlp(self.mlp(rms_norm(z) * self.norm_scale))
+
+    def forward(self, x: Float[Tensor, "batch time d"], reads: Reads) -> Float[Tensor, "batch time d"]:
+        u = self.residual.read(x, reads.x0)
+        z = u + self.attend(u, reads)
+        return z + self.transform(u if self.parallel else z)

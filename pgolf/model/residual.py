@@ -45,8 +45,8 @@ class ResidualModule(nn.Module):
         m0, m1 = self.mix.to(x.dtype)
         return m0 * x + m1 * x0
 
-    def add_attention(self, u: Float[Tensor, "*b d"], a: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return u + a if self.attn_scale is None else u + self.attn_scale.to(a.dtype) * a
+    def scale_attention(self, a: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return a if self.attn_scale is None else self.attn_scale.to(a.dtype) * a
 
-    def add_mlp(self, z: Float[Tensor, "*b d"], m: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return z + m if self.mlp_scale is None else z + self.mlp_scale.to(m.dtype) * m
+    def scale_mlp(self, m: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return m if self.mlp_scale is None else self.mlp_scale.to(m.dtype) * m

@@ -36,10 +36,10 @@ class RopeModule(nn.Module):
         super().__init__()
         self.dims, self.base = dims, base
 
-    def forward(self, x: Float[Tensor, "batch heads time dim"]) -> Float[Tensor, "batch heads time dim"]:
+    def forward(self, x: Float[Tensor, "batch time heads dim"]) -> Float[Tensor, "batch time heads dim"]:
         half = self.dims // 2
         inverse = self.base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-        angle = torch.arange(x.shape[2], device=x.device, dtype=torch.float32).outer(inverse)
-        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+        angle = torch.arange(x.shape[1], device=x.device, dtype=torch.float32).outer(inverse)
+        cos, sin = (f.to(x.dtype).unsqueeze(1) for f in (angle.cos(), angle.sin()))
         x1, x2, rest = x.split([half, half, x.shape[3] - self.dims], dim=3)
         return torch.cat([x1 * cos + x2 * sin, x2 * cos - x1 * sin, rest], dim=3)

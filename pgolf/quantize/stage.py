@@ -1,6 +1,6 @@
 """The quantize stage: every matrix by its role's grid, everything else to float16."""
 
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +26,8 @@ def _quantize(
     roles = assemble(trained.model, trained.vocab_size, trained.weights, "cpu").roles
     statistics = read_hessians(hessians[0]) if hessians else {}
     matrices, rest, metrics = {}, {}, {}
-    squared, power = Counter[str](), Counter[str]()
+    squared: dict[str, float] = defaultdict(float)
+    power: dict[str, float] = defaultdict(float)
     for name, w in trained.weights.items():
         role = roles[name]
         if not role.is_matrix:

@@ -14,7 +14,7 @@ from pgolf.certify import checks
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.ledger import check_ledger
-from pgolf.model import gpt
+from pgolf.kernels import attention
 from tests.nets import VOCAB, network, stream
 
 PLANS = st.integers(2, 16).flatmap(lambda c: st.builds(Sliding, context=st.just(c), stride=st.integers(1, c)))
@@ -64,7 +64,7 @@ def test_the_ledger_checker_finds_any_altered_plan(length, plan, data):
 
 def mended(monkeypatch, visible):
     """A network whose mask is another."""
-    monkeypatch.setattr(gpt, "visible", visible)
+    monkeypatch.setattr(attention, "visible", visible)
     return network()
 
 

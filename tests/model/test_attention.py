@@ -4,9 +4,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pgolf.kernels.attention import visible
+from pgolf.kernels.attention import prepare
 from pgolf.model.attention import Attention
 from pgolf.model.gpt import GptConfig
+from pgolf.model.reads import Reads
 from pgolf.model.rope import Rope
 from pgolf.section import RuleBroken
 from tests.conformance.technique import TIME, TechniqueContract
@@ -18,13 +19,13 @@ class TestAttention(TechniqueContract):
         return Attention(heads=4, kv_heads=2).build(self.width, Rope(dims=2))
 
     def apply(self, module, x, starts):
-        return module(x, visible(starts))
+        return module(x, Reads(x, prepare(starts)))
 
 
 def one_document(x: torch.Tensor) -> torch.Tensor:
     starts = torch.zeros(x.shape[:2], dtype=torch.bool)
     starts[:, 0] = True
-    return visible(starts)
+    return Reads(x, prepare(starts))
 
 
 def test_it_begins_as_no_change():

@@ -13,7 +13,7 @@ class TestResidual(TechniqueContract):
 
     def apply(self, module, x, starts):
         u = module.read(x, x.sin())
-        return module.add_mlp(module.add_attention(u, x.cos()), x)
+        return module.scale_mlp(u + module.scale_attention(x.cos()))
 
 
 def test_worked_example():
@@ -24,8 +24,8 @@ def test_worked_example():
         module.mlp_scale.copy_(torch.tensor([7.0, 8.0]))
         one = torch.ones(1, 2)
         assert module.read(one, 2 * one).tolist() == [[22.0, 203.0]]
-        assert module.add_attention(one, 2 * one).tolist() == [[11.0, 13.0]]
-        assert module.add_mlp(one, 2 * one).tolist() == [[15.0, 17.0]]
+        assert module.scale_attention(2 * one).tolist() == [[10.0, 12.0]]
+        assert module.scale_mlp(2 * one).tolist() == [[14.0, 16.0]]
 
 
 @pytest.mark.parametrize("section", [Residual(), Residual(mix=False), Residual(scales=False)])
@@ -34,8 +34,8 @@ def test_a_block_begins_as_a_plain_one(section):
     module.reset(torch.Generator())
     x, x0, a = torch.randn(3, 1, 4)
     assert torch.equal(module.read(x, x0), x)
-    assert torch.equal(module.add_attention(x, a), x + a)
-    assert torch.equal(module.add_mlp(x, a), x + a)
+    assert torch.equal(module.scale_attention(a), a)
+    assert torch.equal(module.scale_mlp(a), a)
 
 
 def test_what_is_off_has_no_parameters():

@@ -11,7 +11,9 @@ GRIDS = RoleGrids(embedding=SdClip(bits=8), attention=SdClip(bits=5), mlp=SdClip
 
 def test_every_matrix_role_has_its_own_grid():
     bits = {role: GRIDS.of(role).bits for role in Role if role.is_matrix}
-    assert bits == {Role.EMBEDDING: 8, Role.ATTENTION: 5, Role.MLP: 4}
+    assert bits == {
+        Role.EMBEDDING: 8, Role.TABLE: 8, Role.ATTENTION: 5, Role.PROJECTION: 5, Role.MLP: 4
+    }  # fmt: skip
 
 
 def test_what_is_no_matrix_has_no_grid():

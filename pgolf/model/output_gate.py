@@ -1,0 +1,49 @@
+"""Attention output gate: as the sparse gate, but open at the start (PR 1667).
+
+    g_h = 2 sigmoid((W s[:window])_h)        o_h <- g_h o_h        W [heads, window] = 0: g = 1
+
+s is the block's normalized input, or the raw query projection (before norm and RoPE).
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pgolf.model.head_gate import HeadGateModule
+from pgolf.model.roles import Role
+from pgolf.section import Section
+
+
+class OutputGate(Section):
+    kind: Literal["output_gate"] = "output_gate"
+    window: int = Field(12, ge=1)  # channels read
+    source: Literal["input", "query"] = "input"
+
+    def build(self, width: int, heads: int, dim: int) -> "OutputGateModule":
+        return OutputGateModule(heads, min(self.window, width), self.source == "query")
+
+
+class OutputGateModule(HeadGateModule):
+    ROLES = {"w": Role.GATE}
+
+    def __init__(self, heads: int, window: int, from_query: bool) -> None:
+        super().__init__()
+        self.from_query = from_query
+        self.w = nn.Parameter(torch.empty(heads, window))
+
+    def reset(self, generator: torch.Generator) -> None:
+        nn.init.zeros_(self.w)
+
+    def forward(
+        self,
+        o: Float[Tensor, "batch time heads dim"],
+        y: Float[Tensor, "batch time width"],
+        raw_q: Float[Tensor, "batch time q_out"],
+    ) -> Float[Tensor, "batch time heads dim"]:
+        source = raw_q if self.from_query else y
+        logits = F.linear(source[..., : self.w.shape[1]].contiguous(), self.w.to(y.dtype))
+        return o * (2 * torch.sigmoid(logits)).unsqueeze(3)
