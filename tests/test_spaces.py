@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from pgolf.errors import ConfigError
+from pgolf.model.recurrence import Recurrence
 from pgolf.recipes import laptop_baseline, laptop_late
 from pgolf.run import RunConfig, parse_config
 from pgolf.section import Section
@@ -20,8 +21,15 @@ TRIALS = 50
 GIVEN = {  # what the round hands to a space beside the trial and its path
     "data.tokenizer": {"sizes": (512, 1024)},
     "evaluate.windows": {"trained": 256},
-    "model.attention": {"heads": 4},
-    "model.gpt": {"layers": (1, 4), "width": (32, 128, 32), "heads": 4},
+    "model.attention": {"heads": 4, "frontier_layers": 3},
+    "model.gated_xsa": {"layers": 3},
+    "model.gpt": {"layers": (1, 9), "width": (32, 128, 32), "heads": 4, "frontier": True},
+    "model.parallel": {"layers": 9, "recurrence": Recurrence(first=3, last=5)},
+    "model.parallel_residual": {"least": 4, "layers": 9},
+    "model.recurrence": {"layers": 9},
+    "model.self_exclusion": {"layers": 3},
+    "model.two_lane": {"least": 4, "layers": 9},
+    "model.xsa": {"layers": 3},
     "model.rope": {"head_dim": 32},
     "optim.schedule": {"averaged": True},
     "quantize.calibrate": {"context": 256},
@@ -33,7 +41,34 @@ SPACES = [
     for area, names in {
         "data": ["tokenizer"],
         "evaluate": ["windows"],
-        "model": ["attention", "embedding", "gpt", "ln_scale", "mlp", "residual", "rope", "softcap", "u_net"],
+        "model": [
+            "attention",
+            "dense_gate",
+            "elementwise_gate",
+            "embedding",
+            "gated_xsa",
+            "gpt",
+            "head_gate",
+            "headwise_gate",
+            "ln_scale",
+            "mlp",
+            "output_gate",
+            "parallel",
+            "parallel_residual",
+            "recurrence",
+            "residual",
+            "rope",
+            "self_exclusion",
+            "skip_gate",
+            "smear",
+            "smear_blend",
+            "smear_gate",
+            "softcap",
+            "sparse_gate",
+            "two_lane",
+            "u_net",
+            "xsa",
+        ],
         "optim": ["adam", "ema", "muon", "optimizer", "schedule"],
         "pack": ["brotli_packer", "lzma_packer", "packer"],
         "quantize": ["calibrate", "gptq", "grids", "quantizer", "rtn", "sd_clip"],
