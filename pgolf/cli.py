@@ -294,34 +294,41 @@ def board(
 
 
 @app.command()
-def recipes(as_json: JsonOption = False) -> None:
-    """The recipes: names that `pgolf run` takes, with their size and what was published of them.
+def recipes(
+    gpu: Annotated[str | None, typer.Option(help="Predict times on this GPU, e.g. H200.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The recipes: names that `pgolf run` takes, with what they are predicted to cost and what was published.
 
-    Example: `pgolf recipes --json`
+    Times are per step of the whole gang, with everything switched on. Example: `pgolf recipes --gpu H200`
     """
     from pgolf.estimate import estimate
     from pgolf.recipes import PUBLISHED, RECIPES
-    from pgolf.train.budget import Seconds
 
     rows: list[dict[str, Any]] = []
     for name, make in RECIPES.items():
         config = make()
-        budget = config.train.budget
         rows.append({
-            "name": name, "about": " ".join((make.__doc__ or "").split()), **estimate(config),
-            "train_seconds": budget.seconds if isinstance(budget, Seconds) else None,
-            "published": PUBLISHED.get(name), "config": config.plain(),
+            "name": name, "about": " ".join((make.__doc__ or "").split()),
+            **estimate(config, gpu).plain(), "published": PUBLISHED.get(name), "config": config.plain(),
         })  # fmt: skip
     if as_json:
         print(json.dumps(rows, indent=1))
         return
     from rich.table import Table
 
-    table = Table("recipe", "params", "predicted bytes", "published bpb", "about", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("recipe", "params", "predicted bytes", "ms/step", "published: bpb", "bytes", "eval s"):
+        table.add_column(heading, justify="left" if heading == "recipe" else "right", no_wrap=True)
+    table.add_column("about", overflow="fold")
     for row in rows:
-        published = row["published"]["bpb"] if row["published"] else ""
-        size = f"{row['predicted_artifact_bytes']:,}"
-        table.add_row(row["name"], f"{row['params']:,}", size, str(published), row["about"])
+        ms, published = row["predicted_ms_per_step"], row["published"] or {}
+        table.add_row(
+            row["name"], f"{row['params']:,}", f"{row['predicted_artifact_bytes']:,}",
+            "" if ms is None else f"{ms:.1f}", f"{published['bpb']:.5f}" if published else "",
+            *(f"{published[k]:,.0f}" if k in published else "" for k in ("artifact_bytes", "eval_seconds")),
+            row["about"],
+        )  # fmt: skip
     Console().print(table)
 
 

@@ -1,6 +1,7 @@
 """One trial, whole: config -> data -> train -> calibrate -> quantize -> pack -> evaluate -> result.
 
-Stages are found in the store or made. What makes a trial infeasible is recorded with its measurement and
+Stages are found in the store or made. What is predicted to miss a limit by far is refused before anything
+is made (`pgolf.estimate`). What makes a trial infeasible is recorded with its measurement and
 stops it where going on would be paid for nothing: a candidate over the byte cap is not scored. The
 search ranks on the select split; `validate` scores an artifact once on validation and certifies it.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 from pgolf.certify.stage import CERTIFICATE, CERTIFY
 from pgolf.errors import DataError, Infeasible, InfeasibleTrial, StoreError
+from pgolf.estimate import impossible
 from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.result import DeployedTuple, Result, StageResult
@@ -113,6 +115,9 @@ def run_trial(config: RunConfig, store: Store, runtime: Runtime) -> Result | Non
         UserError: if the data cannot be used. Any other exception is a bug or a fault.
     """
     trial = _Trial(config, runtime)
+    trial.infeasible += impossible(config)
+    if trial.infeasible:
+        return trial.result() if runtime.leads else None
     try:
         _train(trial, store)
         if runtime.leads:

@@ -22,6 +22,7 @@ class Gang(Section):
     cpus_per_rank: float = Field(1, gt=0)
     device: Literal["cpu", "cuda"] = "cpu"  # what a rank computes on
     threads: int = Field(1, ge=1)  # torch threads per rank: float sums depend on it
+    gpu: str | None = None  # the GPU that times and memory are predicted for (pgolf.estimate.GPUS)
 
 
 class Rules(Section):
@@ -46,7 +47,7 @@ class Rules(Section):
         ]
 
 
-H100_GANG = Gang(ranks=8, gpus_per_rank=1, cpus_per_rank=4, device="cuda", threads=4)
+H100_GANG = Gang(ranks=8, gpus_per_rank=1, cpus_per_rank=4, device="cuda", threads=4, gpu="H100")
 
 PARAMETER_GOLF = Rules(
     name="parameter_golf",

@@ -37,7 +37,7 @@ def test_the_naive_baseline_is_the_competitions_own():
     assert (config.model.layers, config.model.width) == (9, 512)
     assert (config.model.attention.heads, config.model.attention.kv_heads) == (8, 4)
     assert config.rules == PARAMETER_GOLF
-    assert estimate(config)["params"] == 17_059_912
+    assert estimate(config).params == 17_059_912
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if n == "tiny" or n.startswith("laptop")])
@@ -49,5 +49,5 @@ def test_a_laptop_recipe_counts_steps_so_that_it_can_be_repeated_byte_for_byte(n
 def test_a_recipes_predicted_bytes_are_near_what_tiny_really_weighs(tiny_trial):
     """A prediction to choose by, not a promise: within a tenth on rows as short as these."""
     predicted, real = estimate(tiny_trial.config), tiny_trial.result
-    assert predicted["params"] == real.params
-    assert predicted["predicted_artifact_bytes"] == pytest.approx(real.artifact_bytes, rel=0.10)
+    assert predicted.params == real.params
+    assert predicted.predicted_artifact_bytes == pytest.approx(real.artifact_bytes, rel=0.10)

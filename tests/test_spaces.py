@@ -71,7 +71,7 @@ SPACES = [
         ],
         "optim": ["adam", "ema", "muon", "optimizer", "schedule"],
         "pack": ["brotli_packer", "lzma_packer", "packer"],
-        "quantize": ["calibrate", "gptq", "grids", "quantizer", "rtn", "sd_clip"],
+        "quantize": ["calibrate", "gptq", "grids", "quant_gate", "quantizer", "rtn", "sd_clip"],
         "train": ["budget"],
     }.items()
     for name in names

@@ -1,6 +1,7 @@
 """Which grid a role gets. Everything that quantizes matrices holds one."""
 
 from pgolf.model.roles import Role
+from pgolf.quantize.quant_gate import QuantGate
 from pgolf.quantize.sd_clip import SdClip
 from pgolf.section import Section
 
@@ -14,6 +15,7 @@ class RoleGrids(Section):
     embedding: SdClip = SdClip(bits=8, clip_sigmas=20.0)
     attention: SdClip = SdClip()
     mlp: SdClip = SdClip()
+    gate: QuantGate | None = None  # None: gate matrices stay in float16
 
     def of(self, role: Role) -> SdClip:
         grids = {

@@ -1,4 +1,4 @@
-"""The quantize stage: every matrix by its role's grid, everything else to float16."""
+"""The quantize stage: every matrix by its role's grid, gates where asked, everything else to float16."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -10,6 +10,7 @@ from pydantic import Field
 from pgolf.formats.checkpoint import Checkpoint
 from pgolf.formats.quantized import QuantizedModel
 from pgolf.model.gpt import assemble
+from pgolf.model.roles import Role
 from pgolf.quantize.calibrate import read_hessians
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.rtn import Rtn
@@ -30,10 +31,13 @@ def _quantize(
     power: dict[str, float] = defaultdict(float)
     for name, w in trained.weights.items():
         role = roles[name]
-        if not role.is_matrix:
+        if role is Role.GATE and quantize.grids.gate is not None:
+            matrices[name] = quantize.grids.gate.quantize(w)
+        elif role.is_matrix:
+            matrices[name] = quantize.quantize(w, quantize.grids.of(role), statistics.get(name))
+        else:
             rest[name] = w.half()
             continue
-        matrices[name] = quantize.quantize(w, quantize.grids.of(role), statistics.get(name))
         squared[role.value] += float((matrices[name].dequantize() - w).square().sum(dtype=torch.float64))
         power[role.value] += float(w.square().sum(dtype=torch.float64))
     kept = {name: roles[name].value for name in matrices}
