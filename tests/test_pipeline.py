@@ -84,16 +84,25 @@ def test_another_quantizer_trains_nothing_again(tiny_trial, store):
 
 
 def test_over_the_byte_cap_is_an_outcome_and_is_not_scored(tiny_trial, store):
-    rules = tiny_trial.config.rules.but(artifact_bytes=1000)
-    result = run_trial(tiny_trial.config.but(rules=rules), store, Runtime())
     size = tiny_trial.result.artifact_bytes
+    rules = tiny_trial.config.rules.but(artifact_bytes=size - 1)
+    result = run_trial(tiny_trial.config.but(rules=rules), store, Runtime())
     assert result.status == "infeasible"
-    assert result.infeasible == [Infeasible(reason="artifact_bytes", measured=size, limit=1000)]
+    assert result.infeasible == [Infeasible(reason="artifact_bytes", measured=size, limit=size - 1)]
     assert result.artifact_bytes == size
     assert result.prequant_bpb == tiny_trial.result.prequant_bpb, "measured before the verdict"
     assert "evaluate" not in result.stages
     assert result.bpb is None
     assert result.eval_seconds is None
+
+
+def test_what_is_predicted_to_miss_a_cap_by_far_is_refused_untrained(tiny_trial, tmp_path):
+    rules = tiny_trial.config.rules.but(artifact_bytes=1000)
+    result = run_trial(tiny_trial.config.but(rules=rules), Store(tmp_path), Runtime())
+    (outcome,) = result.infeasible
+    assert (outcome.reason, outcome.limit) == ("predicted_artifact_bytes", 1000)
+    assert result.stages == {} and result.artifact_bytes is None
+    assert list(tmp_path.iterdir()) == [], "nothing was made"
 
 
 def test_over_the_training_time_is_an_outcome(tiny_trial, store):
