@@ -72,7 +72,7 @@ def train(
     """
     forget_peak_memory(runtime.device)
     network = model.build(vocab_size).reset(seed).on(runtime.device)
-    optimizer = Optimizer(optim, network)
+    optimizer = Optimizer(optim, network, runtime)
     batches = iter(Windows(tokens, train.context, train.rows, seed, runtime.rank, runtime.world_size))
     due_at = list(probes)
     clock, step, progress, reported = Clock(), 0, 0.0, -math.inf

@@ -27,11 +27,15 @@ def losses(work: Path) -> list[float]:
     from tests.train.conftest import written
 
     optim = Optim(
-        muon=Muon(row_normalize=True, weight_decay=0.05), ema=Ema(), grad_clip=1.0,
+        muon=Muon(row_normalize=True, weight_decay=0.05), ema=Ema(window_fraction=0.06), grad_clip=1.0,
         schedule=Schedule(warmup_fraction=0.2, warmdown_fraction=0.6, min_lr=0.05),
     )  # fmt: skip
     network = small(layers=4, ln_scale=LnScale()).build(VOCAB).reset(seed=1)
-    optimizer, batches, curve = Optimizer(optim, network), iter(Windows(written(work), 16, 16, seed=1)), []
+    optimizer, batches, curve = (
+        Optimizer(optim, network, Runtime()),
+        iter(Windows(written(work), 16, 16, seed=1)),
+        [],
+    )
     for step in range(12):
         curve.append(_accumulate(network, next(batches), 8, Runtime()))
         optimizer.step(step / 12, 1 / 12)

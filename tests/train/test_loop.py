@@ -66,7 +66,7 @@ def test_it_learns_what_there_is_to_learn(tokens, tmp_path):
 @pytest.mark.parametrize("change", [
     {"ema": Ema(window_fraction=0.3)},
     {"grad_clip": 0.05},
-    {"schedule": Schedule(warmup_fraction=0.3, warmdown_fraction=0.5, min_lr=0.1)},
+    {"schedule": Schedule(warmup_fraction=0.3, warmdown_fraction=0.5, min_lr=0.05)},
     {"muon": Muon(row_normalize=True, weight_decay=0.1)},
 ])  # fmt: skip
 def test_every_option_of_the_optimizer_reaches_the_weights(tokens, tmp_path, change):
