@@ -39,3 +39,8 @@ def stream(seed: int, length: int, documents: int, vocab_size: int = VOCAB) -> t
     tokens[:, torch.randint(0, length, (documents,), generator=generator)] = BOS
     tokens[:, 0] = BOS
     return tokens
+
+
+def tokens_of(x: torch.Tensor, vocab_size: int = VOCAB) -> torch.Tensor:
+    """Tokens made of activations [rows, time, width], for modules that read tokens; a change of 1 changes them."""
+    return (7 * x[..., 0]).round().long() % vocab_size

@@ -24,8 +24,12 @@ SPACE_ELSEWHERE = {
 }
 CHOOSERS = {
     "data/tokenizer",
+    "model/carry",
     "model/head_gate",
+    "model/ngrams",
+    "model/output_init",
     "model/parallel",
+    "model/rope_scaling",
     "model/self_exclusion",
     "model/smear",
     "pack/packer",

@@ -4,8 +4,8 @@
 
 After the norm |q| = |k| = sqrt(dim), so the gain alone sets the softmax's inverse temperature. It moves
 slowly, its initial value matters: 1.5 in the first baseline, 5 in late stacks; short runs want less
-(PR 1125, 1413, 1418). What removes the own value (`xsa`) and what gates the heads (`gate`) are
-techniques that attention holds.
+(PR 1125, 1413, 1418). What adds to the values (`value_residual`, and value embeddings, which come in with the
+reads), what removes the own value (`xsa`) and what gates the heads (`gate`) are techniques of their own.
 """
 
 from typing import Annotated
@@ -28,6 +28,7 @@ from pgolf.model.rms_norm import rms_norm
 from pgolf.model.roles import Role
 from pgolf.model.rope import Rope, RopeModule
 from pgolf.model.sparse_gate import SparseGate
+from pgolf.model.value_residual import ValueResidual, ValueResidualModule
 from pgolf.model.xsa import Xsa, XsaModule
 from pgolf.section import RuleBroken, Section
 
@@ -43,6 +44,7 @@ class Attention(Section):
     qk_gain: float = Field(1.5, gt=0)  # initial inverse temperature of every head
     xsa: SelfExclusion | None = None
     gate: HeadGate | None = None
+    value_residual: ValueResidual | None = None
 
     @model_validator(mode="after")
     def _grouped(self) -> "Attention":
@@ -79,6 +81,7 @@ class Attention(Section):
             rope.build(),
             self.xsa.build(self.heads, layer, layers) if self.xsa else None,
             self.gate.build(width, self.heads, dim) if self.gate else None,
+            self.value_residual.build(layer) if self.value_residual else None,
         )
 
 
@@ -88,6 +91,7 @@ class AttentionModule(nn.Module):
     def __init__(
         self, width: int, heads: int, kv_heads: int, dim: int, gain: float, rope: RopeModule,
         xsa: XsaModule | GatedXsaModule | None = None, gate: HeadGateModule | None = None,
+        value_residual: ValueResidualModule | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.heads, self.kv_heads, self.dim, self.initial_gain = heads, kv_heads, dim, gain
@@ -97,7 +101,7 @@ class AttentionModule(nn.Module):
         self.v = Linear(width, kv_heads * dim, Role.ATTENTION)
         self.o = Linear(heads * dim, width, Role.ATTENTION, zero=True)
         self.gain = nn.Parameter(torch.empty(heads))
-        self.rope, self.xsa, self.gate = rope, xsa, gate
+        self.rope, self.xsa, self.gate, self.value_residual = rope, xsa, gate, value_residual
 
     def reset(self, generator: torch.Generator) -> None:
         nn.init.constant_(self.gain, self.initial_gain)
@@ -105,17 +109,25 @@ class AttentionModule(nn.Module):
     def forward(
         self, y: Float[Tensor, "batch time width"], reads: Reads
     ) -> Float[Tensor, "batch time width"]:
-        raw = self.q(y)
+        raw = self.q(y, *reads.adapting("q"))
         q = self.rope(rms_norm(self._heads(raw[..., : self.heads * self.dim], self.heads)))
-        k = self.rope(rms_norm(self._heads(self.k(y), self.kv_heads)))
-        v = self._heads(self.v(y), self.kv_heads)
+        k = self.rope(rms_norm(self._heads(self.k(y, *reads.adapting("k")), self.kv_heads)))
+        v = self._values(y, reads)
         q = q * self.gain.to(q.dtype).unsqueeze(1)
         o = attend(q, k, v, reads.layout)
         if self.xsa is not None:
             o = self.xsa(o, v)
         if self.gate is not None:
             o = self.gate(o, y, raw)
-        return self.o(o.flatten(2))
+        return self.o(o.flatten(2), *reads.adapting("o"))
+
+    def _values(
+        self, y: Float[Tensor, "batch time width"], reads: Reads
+    ) -> Float[Tensor, "batch time kv_heads dim"]:
+        v = self._heads(self.v(y, *reads.adapting("v")), self.kv_heads)
+        if self.value_residual is not None:
+            v = self.value_residual(v, reads)
+        return v if reads.value is None else v + reads.value
 
     def _heads(self, x: Float[Tensor, "batch time out"], heads: int) -> Float[Tensor, "batch time h d"]:
         return x.unflatten(2, (heads, self.dim))

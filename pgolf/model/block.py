@@ -29,11 +29,13 @@ class Block(nn.Module):
         """What the attention branch writes, having read u."""
         return self.residual.scale_attention(self.attention(rms_norm(u) * self.norm_scale, reads))
 
-    def transform(self, z: Float[Tensor, "batch time d"]) -> Float[Tensor, "batch time d"]:
+    def transform(
+        self, z: Float[Tensor, "batch time d"], reads: Reads | None = None
+    ) -> Float[Tensor, "batch time d"]:
         """What the MLP branch writes, having read z."""
-        return self.residual.scale_mlp(self.mlp(rms_norm(z) * self.norm_scale))
+        return self.residual.scale_mlp(self.mlp(rms_norm(z) * self.norm_scale, reads))
 
     def forward(self, x: Float[Tensor, "batch time d"], reads: Reads) -> Float[Tensor, "batch time d"]:
         u = self.residual.read(x, reads.x0)
         z = u + self.attend(u, reads)
-        return z + self.transform(u if self.parallel else z)
+        return z + self.transform(u if self.parallel else z, reads)

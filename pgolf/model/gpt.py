@@ -1,15 +1,15 @@
 """The assembly, and the one forward that training, calibration, evaluation and the compressor call.
 
-x = n(smear(E[t]));  blocks run in the recurrence's order, the first half pushes skips, the second pops them;
-logits = softcap(E n(x))
+x = n(smear(E[t] + n-grams));  layers run in the recurrence's order, the first half pushes skips, the second
+pops them;  logits = softcap(E n(x))
 
 During training parts of the network may still be off (`set_progress`): a new network has everything on, and
 that is what is deployed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,14 +17,24 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pgolf.kernels.attention import Layout, prepare
+from pgolf.model.adapter import Adapters
+from pgolf.model.asymmetric_softcap import AsymmetricSoftcapModule
 from pgolf.model.attention import Attention
+from pgolf.model.bigram_hash import BigramHash, BigramHashModule
 from pgolf.model.block import Block
+from pgolf.model.cross_carry import CrossCarryModule, Visits
+from pgolf.model.deep_orthogonal import DeepOrthogonal
 from pgolf.model.embedding import Embedding, EmbeddingModule
-from pgolf.model.linear import Linear
+from pgolf.model.engram import Engram, EngramModule
+from pgolf.model.fits import check_order, check_shapes, check_values
+from pgolf.model.layer_sharing import LayerSharing, LayerSharingModule
 from pgolf.model.ln_scale import LnScale
+from pgolf.model.mimetic import Mimetic
 from pgolf.model.mlp import Mlp
+from pgolf.model.observe import See, observed
 from pgolf.model.parallel_residual import ParallelResidual
 from pgolf.model.reads import Reads
+from pgolf.model.recur_alpha import RecurAlphaModule
 from pgolf.model.recurrence import Recurrence
 from pgolf.model.residual import Residual
 from pgolf.model.rms_norm import RmsNorm, rms_norm
@@ -33,18 +43,21 @@ from pgolf.model.rope import Rope
 from pgolf.model.smear_blend import SmearBlend, SmearBlendModule
 from pgolf.model.smear_gate import SmearGate, SmearGateModule
 from pgolf.model.softcap import Softcap, softcap
-from pgolf.model.two_lane import TwoLane, TwoLaneModule
+from pgolf.model.two_lane import Lanes, TwoLane, TwoLaneModule
 from pgolf.model.u_net import UNet, UNetModule
-from pgolf.section import RuleBroken, Section
+from pgolf.model.value_embedding import ValueEmbedding, ValueEmbeddingModule
+from pgolf.section import Section
 
 Smear = Annotated[SmearGate | SmearBlend, Field(discriminator="kind")]
 Parallel = Annotated[ParallelResidual | TwoLane, Field(discriminator="kind")]
+Ngrams = Annotated[BigramHash | Engram, Field(discriminator="kind")]
+OutputInit = Annotated[Mimetic | DeepOrthogonal, Field(discriminator="kind")]
 
 
 class GptConfig(Section):
     """A network up to its vocabulary, which the tokenizer decides."""
 
-    layers: int = Field(9, ge=1, le=128)  # stored blocks
+    layers: int = Field(9, ge=1, le=128)  # one stored block each, unless they share
     width: int = Field(512, ge=8)
     attention: Attention = Attention()
     rope: Rope = Rope()
@@ -57,42 +70,24 @@ class GptConfig(Section):
     smear: Smear | None = None
     recurrence: Recurrence | None = None
     parallel: Parallel | None = None
+    ngrams: Ngrams | None = None
+    value_embedding: ValueEmbedding | None = None
+    sharing: LayerSharing | None = None
+    output_init: OutputInit | None = None  # None: output projections begin at zero
 
     @model_validator(mode="after")
-    def _shapes_fit(self) -> "GptConfig":
-        dim = self.attention.head_dim(self.width)
-        if self.rope.dims > dim:
-            raise RuleBroken(
-                "rope.dims is at most the head dimension width / heads",
-                f"rope.dims={self.rope.dims}, width/heads={dim}",
-                f"rope.dims={dim}",
-            )
-        self.mlp.hidden(self.width)
+    def _fits(self) -> "GptConfig":
+        check_shapes(self)
+        check_order(self)
+        check_values(self)
         return self
 
-    @model_validator(mode="after")
-    def _order_fits(self) -> "GptConfig":
-        if self.recurrence and self.recurrence.last >= self.layers:
-            raise RuleBroken(
-                "recurrence.last is one of the model's layers (the first is 0)",
-                f"recurrence.last={self.recurrence.last}, layers={self.layers}",
-                f"recurrence.last={self.layers - 1}",
-            )
-        if self.parallel:
-            least = max((self.recurrence.last + 1) if self.recurrence else 0, self._first_decoder())
-            if not least <= self.parallel.from_layer < self.layers:
-                raise RuleBroken(
-                    "parallel.from_layer is a layer of the decoder, after the recurrent band",
-                    f"parallel.from_layer={self.parallel.from_layer}, layers={self.layers}",
-                    f"from {least} to {self.layers - 1}" if least < self.layers else "parallel=null",
-                )
-        return self
-
-    def _first_decoder(self) -> int:
-        return self.layers // 2 if self.u_net and isinstance(self.parallel, TwoLane) else 0
+    def uses(self) -> tuple[int, ...]:
+        """The stored block of every layer."""
+        return self.sharing.blocks(self.layers) if self.sharing else tuple(range(self.layers))
 
     def order(self, passes: int | None = None) -> list[int]:
-        """Blocks in the order of their execution, the recurrent band `passes` times (None: all)."""
+        """Layers in the order of their execution, the recurrent band `passes` times (None: all)."""
         if self.recurrence is None:
             return list(range(self.layers))
         return self.recurrence.order(self.layers, self.recurrence.passes if passes is None else passes)
@@ -101,15 +96,36 @@ class GptConfig(Section):
         """The network with unset parameters; follow with `reset` or `load_state_dict`."""
         return Gpt(self, vocab_size)
 
-    def build_block(self, layer: int) -> Block:
-        """Stored block number `layer`, with unset parameters."""
-        parallel = isinstance(self.parallel, ParallelResidual) and layer >= self.parallel.from_layer
+    def build_values(self, vocab_size: int) -> ValueEmbeddingModule | None:
+        if self.value_embedding is None:
+            return None
+        return self.value_embedding.build(
+            vocab_size, self.attention.kv_heads, self.attention.head_dim(self.width)
+        )
+
+    def build_carry(self) -> CrossCarryModule | RecurAlphaModule | None:
+        band = self.recurrence
+        return band.carry.build(band.first, band.last) if band and band.carry else None
+
+    def build_sides(self) -> AsymmetricSoftcapModule | None:
+        cap = self.softcap
+        return cap.sides.build(cap.cap) if cap and cap.sides else None
+
+    def build_block(self, number: int) -> Block:
+        """Stored block number `number`, with unset parameters."""
+        stored = len(set(self.uses()))
+        attention = self.attention.build(self.width, self.rope, number, stored)
+        mlp = self.mlp.build(self.width, number)
+        if self.output_init is not None:
+            heads, kv_heads = self.attention.heads, self.attention.kv_heads
+            attention.o.initial = self.output_init.attention_output(attention.v, heads, kv_heads, self.layers)
+            mlp.down.initial = self.output_init.mlp_output(self.layers)
         return Block(
-            self.attention.build(self.width, self.rope, layer, self.layers),
-            self.mlp.build(self.width),
-            self.residual.build(self.width),
-            self.ln_scale.factor(layer) if self.ln_scale else 1.0,
-            parallel,
+            attention,
+            mlp,
+            self.residual.build(self.width, number, stored),
+            self.ln_scale.factor(number) if self.ln_scale else 1.0,
+            isinstance(self.parallel, ParallelResidual) and number >= self.parallel.from_layer,
         )
 
 
@@ -130,14 +146,25 @@ class Gpt(nn.Module):
         self.smear: SmearGateModule | SmearBlendModule | None = (
             config.smear.build(config.width) if config.smear else None
         )
-        self.blocks = nn.ModuleList(config.build_block(layer) for layer in range(config.layers))
+        self.ngrams: BigramHashModule | EngramModule | None = (
+            config.ngrams.build(config.width) if config.ngrams else None
+        )
+        self.value_embedding: ValueEmbeddingModule | None = config.build_values(vocab_size)
+        self.uses = config.uses()
+        self.blocks = nn.ModuleList(config.build_block(number) for number in range(len(set(self.uses))))
+        self.sharing: LayerSharingModule | None = (
+            config.sharing.build([self._stored(layer) for layer in range(config.layers)])
+            if config.sharing
+            else None
+        )
+        self.carry: CrossCarryModule | RecurAlphaModule | None = config.build_carry()
         self.u_net: UNetModule | None = (
             config.u_net.build(len(config.order()), config.width) if config.u_net else None
         )
         self.two_lane: TwoLaneModule | None = (
             config.parallel.build(config.layers) if isinstance(config.parallel, TwoLane) else None
         )
-        self.cap = config.softcap.cap if config.softcap else None
+        self.sides: AsymmetricSoftcapModule | None = config.build_sides()
         self.final_norm = RmsNorm()
         self.dtype = torch.float32
         self.order = tuple(config.order())
@@ -185,71 +212,88 @@ class Gpt(nn.Module):
         tokens: Int[Tensor, "batch time"],
         starts: Bool[Tensor, "batch time"],
         layout: Layout | None = None,
+        adapters: Sequence[Adapters] = (),
     ) -> Float[Tensor, "batch time vocab"]:
         """Float32 logits for the token after each position. Nothing is read across a document start."""
-        logits = self.raw_logits(self.hidden(tokens, starts, layout)).float()
-        return logits if self.cap is None else softcap(logits, self.cap)
+        return self.softcapped(self.raw_logits(self.hidden(tokens, starts, layout, adapters)).float())
 
     def hidden(
         self,
         tokens: Int[Tensor, "batch time"],
         starts: Bool[Tensor, "batch time"],
         layout: Layout | None = None,
+        adapters: Sequence[Adapters] = (),
     ) -> Float[Tensor, "batch time d"]:
-        """The normalized last state of every position, in the activations' dtype."""
+        """The normalized last state of every position, in the activations' dtype.
+
+        `adapters` are added to the matrices of every execution in `order`, each its own; () for none.
+        """
+        assert len(adapters) in (0, len(self.order)), "adapters for every execution"
         x = self._embedded(tokens, starts)
-        reads = Reads(x, self.layout(starts) if layout is None else layout)
-        encoders = len(self.order) // 2 if self.u_net is not None else 0
-        stack: list[Tensor] = []
-        for layer in self.order[:encoders]:
-            x = self.blocks[layer](x, reads)
-            stack.append(x)
-        return self.final_norm(self._decoded(x, reads, stack, self.order[encoders:]))
+        values = self.value_embedding(tokens, self.dtype) if self.value_embedding is not None else {}
+        reads = Reads(x, self.layout(starts) if layout is None else layout, values)
+        return self.final_norm(self._executed(x, reads, adapters))
 
     def raw_logits(self, hidden: Float[Tensor, "batch time d"]) -> Float[Tensor, "batch time vocab"]:
         """The tied head before the softcap, in the activations' dtype."""
         return self.embedding.logits(hidden)
 
+    def softcapped(self, logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
+        """The one place where raw logits (float32) are capped."""
+        if self.sides is not None:
+            return self.sides(logits)
+        return logits if self.cap is None else softcap(logits, self.cap)
+
+    @property
+    def cap(self) -> float | None:
+        """The constant of a symmetric softcap, None without one: what a fused loss applies by itself.
+
+        With learned `sides` there is no such constant, and asking for it is a bug: use `softcapped`.
+        """
+        assert self.sides is None, "an asymmetric softcap is no constant"
+        return self.config.softcap.cap if self.config.softcap else None
+
     def _embedded(
         self, tokens: Int[Tensor, "batch time"], starts: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time d"]:
         x = self.embedding(tokens, self.dtype)
+        if self.ngrams is not None:
+            x = x + self.ngrams(tokens, starts, self.dtype)
         if self.smear is None:
             return rms_norm(x)
         return rms_norm(self.smear(x, starts)) if self.smear.before_norm else self.smear(rms_norm(x), starts)
 
-    def _decoded(
-        self, x: Float[Tensor, "batch time d"], reads: Reads, stack: list[Tensor], layers: tuple[int, ...]
+    def _executed(
+        self, x: Float[Tensor, "batch time d"], reads: Reads, adapters: Sequence[Adapters]
     ) -> Float[Tensor, "batch time d"]:
-        lanes = None
-        for position, layer in enumerate(layers):
-            block = self.blocks[layer]
+        encoders = len(self.order) // 2 if self.u_net is not None else 0
+        lanes: Lanes | None = None
+        stack: list[Tensor] = []
+        visits: Visits = {}
+        for step, layer in enumerate(self.order):
+            own = () if self.sharing is None else (self.sharing.of(layer),)
+            reads.turn(layer, *own, *adapters[step : step + 1])
+            block, position = self._stored(layer), step - encoders
             if self.two_lane is not None and layer >= self.two_lane.from_layer:
                 lane0, lane1 = lanes or (x, x)
                 lanes = self.two_lane((self._skipped(lane0, position, stack), lane1), layer, block, reads)
-            else:
-                x = block(self._skipped(x, position, stack), reads)
+                continue
+            x = block(self._skipped(x, position, stack), reads)
+            if self.carry is not None:
+                x = self.carry(x, layer, visits)
+            if position < 0:
+                stack.append(x)
         return self.two_lane.merge(lanes) if self.two_lane is not None and lanes else x
+
+    def _stored(self, layer: int) -> Block:
+        return cast(Block, self.blocks[self.uses[layer]])
 
     def _skipped(
         self, x: Float[Tensor, "batch time d"], position: int, stack: list[Tensor]
     ) -> Float[Tensor, "batch time d"]:
-        return x if self.u_net is None else self.u_net(x, position, stack)
+        return x if self.u_net is None or position < 0 else self.u_net(x, position, stack)
 
-    @contextmanager
-    def observed(self, see: Callable[[str, Tensor], None]) -> Iterator[None]:
-        """For the block's duration, call see(parameter name, inputs) for every matrix as it is applied.
-
-        The tied table is observed as the output matrix: its inputs are the final norm's outputs.
-        """
-        handles = [
-            module.register_forward_pre_hook(lambda _, args, n=f"{name}.weight": see(n, args[0]))
-            for name, module in self.named_modules()
-            if isinstance(module, Linear)
-        ]
-        handles.append(self.final_norm.register_forward_hook(lambda _, __, out: see("embedding.weight", out)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def observed(self, see: See) -> AbstractContextManager[None]:
+        """For the block's duration, call see(parameter name, inputs) for every matrix as it is applied."""
+        head = self.final_norm if self.embedding.out is None else self.embedding.out
+        return observed(self, head, see)

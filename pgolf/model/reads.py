@@ -6,13 +6,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pgolf.kernels.attention import Layout
+from pgolf.model.adapter import Adapter, Adapters
 
 
 @dataclass
 class Reads:
-    """Made once a forward. Blocks read it; the first value projection is left here by layer 0."""
+    """Made once a forward. Blocks read it; the first value projection is left here by layer 0.
+
+    A stored block may serve several layers, so it is told whose turn it is.
+    """
 
     x0: Float[Tensor, "batch time d"]  # the normalized embedding
     layout: Layout  # the documents, as attention reads them
     values: dict[int, Float[Tensor, "batch time kv_heads dim"]] = field(default_factory=dict)  # by layer
     first_value: Float[Tensor, "batch time kv_heads dim"] | None = None
+    layer: int = 0  # whose turn it is
+    adapters: tuple[Adapters, ...] = ()  # of the layer whose turn it is
+
+    def turn(self, layer: int, *adapters: Adapters) -> "Reads":
+        """From here on, `layer` reads."""
+        self.layer, self.adapters = layer, adapters
+        return self
+
+    def adapting(self, matrix: str) -> tuple[Adapter, ...]:
+        """The adapters of this layer's matrix of that name."""
+        return tuple(own[matrix] for own in self.adapters if matrix in own)
+
+    @property
+    def value(self) -> Float[Tensor, "batch time kv_heads dim"] | None:
+        """What this layer adds to its values, if anything."""
+        return self.values.get(self.layer)

@@ -5,12 +5,19 @@
 Further passes switch on during training, at a fraction of the run, and stay on; evaluation always has all of
 them. Late is better than early: the plain network trains faster, and takes the passes well (PR 1204, 1394,
 1493: layers 3 to 5, three passes, from 0.35). `stagger_fraction` switches them on one after the other
-(PR 1412). A universal transformer is the case of one stored block that is the whole band.
+(PR 1412). A universal transformer is the case of one stored block that is the whole band. `carry` lets later
+passes take in what earlier ones said.
 """
+
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from pgolf.model.cross_carry import CrossCarry
+from pgolf.model.recur_alpha import RecurAlpha
 from pgolf.section import RuleBroken, Section
+
+Carry = Annotated[CrossCarry | RecurAlpha, Field(discriminator="kind")]
 
 
 class Recurrence(Section):
@@ -21,6 +28,7 @@ class Recurrence(Section):
         0.35, ge=0, lt=1
     )  # of the run, where further passes begin; 0: from the start
     stagger_fraction: float = Field(0.0, ge=0, lt=1)  # of the run, between one further pass and the next
+    carry: Carry | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> "Recurrence":
@@ -30,6 +38,9 @@ class Recurrence(Section):
         if (end := self.switches()[-1]) >= 1:
             raise RuleBroken("every pass of a recurrence is on before the run ends",
                              f"the last would begin at {end:g} of the run", "a smaller stagger_fraction")  # fmt: skip
+        if self.carry and self.carry.layers not in (None, size := self.last - self.first + 1):
+            raise RuleBroken("recurrence.carry is written for as many layers as the band has",
+                             f"{self.carry.layers} of carry, {size} of the band", f"tables of {size}")  # fmt: skip
         return self
 
     def switches(self) -> tuple[float, ...]:

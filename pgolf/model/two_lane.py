@@ -60,7 +60,7 @@ class TwoLaneModule(nn.Module):
     def forward(self, lanes: Lanes, layer: int, block: Block, reads: Reads) -> Lanes:
         lane0, lane1 = lanes
         a = block.attend(block.residual.read(lane0, reads.x0), reads)
-        b = block.transform(lane1)
+        b = block.transform(lane1, reads)
         rho, p = self.rho[layer].to(a.dtype), self.p[layer].to(a.dtype)
         return (
             rho[0] * lane0 + p[0, 0] * a + p[1, 0] * b,
