@@ -23,6 +23,7 @@ SPACE_ELSEWHERE = {
     "train/loop": "assembles the budget and the batch; both are searched by train/budget",
 }
 CHOOSERS = {
+    "data/loader",
     "data/tokenizer",
     "model/carry",
     "model/head_gate",

@@ -19,7 +19,14 @@ from search_spaces.warm import params_of
 
 TRIALS = 50
 GIVEN = {  # what the round hands to a space beside the trial and its path
-    "data.tokenizer": {"sizes": (512, 1024)},
+    "data.loader": {"rows_of": (1024, 2048)},
+    "data.packed": {"rows_of": (1024, 2048)},
+    "data.case_marks": {"sizes": (512, 1024)},
+    "data.case_ops": {"sizes": (512, 1024)},
+    "data.cross_ws": {"sizes": (512, 1024)},
+    "data.sp_bpe": {"sizes": (512, 1024)},
+    "data.sp_official": {"sizes": (512, 1024)},
+    "data.tokenizer": {"sizes": (512, 1024), "kinds": ("sp_bpe", "sp_official", "case_ops", "case_marks")},
     "evaluate.windows": {"trained": 256},
     "model.attention": {"heads": 4, "frontier_layers": 3},
     "model.factored_embedding": {"width": 64},
@@ -46,7 +53,7 @@ GIVEN = {  # what the round hands to a space beside the trial and its path
 SPACES = [
     f"{area}.{name}"
     for area, names in {
-        "data": ["tokenizer"],
+        "data": ["coprime_stride", "loader", "packed", "sequential", "shuffled_windows", "tokenizer"],
         "evaluate": ["windows"],
         "model": [
             "asymmetric_softcap",

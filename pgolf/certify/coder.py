@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgolf.data.loader import document_starts
+from pgolf.data.starts import document_starts
 from pgolf.errors import DataError
 from pgolf.formats.shards import BOS
 from pgolf.model.gpt import Gpt

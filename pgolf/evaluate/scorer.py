@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgolf.data.loader import document_starts
+from pgolf.data.starts import document_starts
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.ledger import check_ledger
 from pgolf.formats.shards import Tokens
