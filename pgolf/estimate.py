@@ -5,10 +5,10 @@
     bytes             entropy of a Gaussian on each role's grid, 2 bytes a row step and a float16 value, the code
     peak memory       24 bytes a parameter + tokens at once x (2 (14 width + 2 hidden) per block + 4 vocabulary)
 
-Time and memory are fitted to the published logs of the record stacks on 8xH100: within 10 % of the ms per
-step of PR 315 to 1855 in both phases (the first baseline, whose kernels were older, took 30 % longer than
-this says) and within 8 % of their peak memory. A GPU with another peak is scaled by it. Bytes are within
-2 % of the records' logs; small models' short rows are less Gaussian.
+Time and memory are fitted to the published logs of the record stacks on 8xH100: ms per step within 10 % from
+PR 315 to PR 1855 (the first baseline, with older kernels, took 30 % longer than this says), peak memory from
+2 % to 20 % above the logs. A GPU with another peak is scaled by it. Bytes are within 2 % of the logs of the
+stacks that use these grids; small models' short rows are less Gaussian.
 """
 
 import math
@@ -149,7 +149,7 @@ def train_flops_per_token(config: RunConfig, network: Gpt) -> float:
         if network.roles[name].is_matrix and network.roles[name] is not Role.TABLE:
             block = name.split(".")[1] if name.startswith("blocks.") else ""
             applied[block] = applied.get(block, 0) + p.numel()
-    matrices = applied[""] + sum(applied[str(layer)] for layer in network.order)
+    matrices = applied[""] + sum(applied[str(network.uses[layer])] for layer in network.order)
     return 6.0 * matrices + 12.0 * len(network.order) * config.model.width * mean_context(config)
 
 

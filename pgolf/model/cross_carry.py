@@ -53,8 +53,8 @@ class CrossCarry(Section):
 
     def build(self, first: int, last: int) -> "CrossCarryModule":
         size = last - first + 1
-        beta = torch.ones(size) if self.beta is None else torch.tensor(self.beta)
-        alpha = torch.zeros(size, size) if self.alpha is None else torch.tensor(self.alpha)
+        beta = (1.0,) * size if self.beta is None else self.beta
+        alpha = ((0.0,) * size,) * size if self.alpha is None else self.alpha
         return CrossCarryModule(first, beta, alpha, self.learned)
 
 
@@ -63,20 +63,21 @@ class CrossCarryModule(nn.Module):
     beta: Tensor
     alpha: Tensor
 
-    def __init__(self, first: int, beta: Tensor, alpha: Tensor, learned: bool) -> None:
-        """beta [band], alpha [band, band], as in the section."""
+    def __init__(
+        self, first: int, beta: tuple[float, ...], alpha: tuple[tuple[float, ...], ...], learned: bool
+    ) -> None:
         super().__init__()
-        self.first, self.start = first, (beta.tolist(), alpha.tolist())
-        for name, value in (("beta", beta), ("alpha", alpha)):
+        self.first, self.initial = first, {"beta": beta, "alpha": alpha}
+        for name, values in self.initial.items():
             if learned:
-                self.register_parameter(name, nn.Parameter(value))
+                self.register_parameter(name, nn.Parameter(torch.empty_like(torch.tensor(values))))
             else:
-                self.register_buffer(name, value, persistent=False)
+                self.register_buffer(name, torch.tensor(values), persistent=False)
 
     def reset(self, generator: torch.Generator) -> None:
         with torch.no_grad():
-            self.beta.copy_(torch.tensor(self.start[0]))
-            self.alpha.copy_(torch.tensor(self.start[1]))
+            for name, values in self.initial.items():
+                getattr(self, name).copy_(torch.tensor(values))
 
     def forward(
         self, x: Float[Tensor, "batch time d"], layer: int, visits: Visits

@@ -1,4 +1,8 @@
-"""The quantize stage: every matrix by its role's grid, gates where asked, everything else to float16."""
+"""The quantize stage: every matrix by its role's grid, gates where asked, everything else to float16.
+
+Tables that tokens or hashes index are rounded to their grid whatever solves the others: a table has no inputs to
+take a Hessian from. Every other matrix has been seen at work, and one without a Hessian is a bug.
+"""
 
 from collections import defaultdict
 from pathlib import Path
@@ -33,6 +37,8 @@ def _quantize(
         role = roles[name]
         if role is Role.GATE and quantize.grids.gate is not None:
             matrices[name] = quantize.grids.gate.quantize(w)
+        elif role is Role.TABLE:
+            matrices[name] = Rtn(grids=quantize.grids).quantize(w, quantize.grids.of(role))
         elif role.is_matrix:
             matrices[name] = quantize.quantize(w, quantize.grids.of(role), statistics.get(name))
         else:
