@@ -31,7 +31,7 @@ GIVEN = {  # what the round hands to a space beside the trial and its path
     "model.attention": {"heads": 4, "frontier_layers": 3},
     "model.factored_embedding": {"width": 64},
     "model.gated_xsa": {"layers": 3},
-    "model.gpt": {"layers": (1, 9), "width": (32, 128, 32), "heads": 4, "frontier": True},
+    "model.gpt": {"layers": (1, 9), "width": (32, 128, 32), "heads": 4, "vocab_size": 1024, "switches": True},
     "model.layer_sharing": {"layers": 9},
     "model.ngrams": {"vocab_size": 1024},
     "model.ntk": {"used": 256},

@@ -9,7 +9,9 @@ from search_spaces.quantize.gptq import gptq
 from search_spaces.quantize.rtn import rtn
 
 
-def quantizer(trial: BaseTrial, at: str, context: int) -> tuple[Quantizer, Calibrate | None]:
+def quantizer(
+    trial: BaseTrial, at: str, context: int, gated: bool = False
+) -> tuple[Quantizer, Calibrate | None]:
     if trial.suggest_categorical(f"{at}.kind", ["gptq", "rtn"]) == "rtn":
-        return rtn(trial, at), None
-    return gptq(trial, at), calibrate(trial, "calibrate", context)
+        return rtn(trial, at, gated), None
+    return gptq(trial, at, gated), calibrate(trial, "calibrate", context)
