@@ -5,16 +5,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgolf.data.loader import document_starts
+from pgolf.model.asymmetric_softcap import AsymmetricSoftcap
 from pgolf.model.attention import Attention
+from pgolf.model.bigram_hash import BigramHash
+from pgolf.model.cross_carry import CrossCarry
+from pgolf.model.dense_gate import DenseGate
+from pgolf.model.elementwise_gate import ElementwiseGate
+from pgolf.model.embedding import Embedding
+from pgolf.model.engram import Engram
+from pgolf.model.factored_embedding import FactoredEmbedding
+from pgolf.model.gated_xsa import GatedXsa
+from pgolf.model.gpt import GptConfig
+from pgolf.model.headwise_gate import HeadwiseGate
+from pgolf.model.layer_sharing import LayerSharing
 from pgolf.model.ln_scale import LnScale
 from pgolf.model.mlp import Mlp
+from pgolf.model.ntk import Ntk
+from pgolf.model.output_gate import OutputGate
+from pgolf.model.parallel_residual import ParallelResidual
+from pgolf.model.recur_alpha import RecurAlpha
+from pgolf.model.recurrence import Recurrence
 from pgolf.model.residual import Residual
 from pgolf.model.rope import Rope
+from pgolf.model.skip_gate import SkipGate
+from pgolf.model.smear_blend import SmearBlend
+from pgolf.model.smear_gate import SmearGate
 from pgolf.model.softcap import Softcap
+from pgolf.model.sparse_gate import SparseGate
+from pgolf.model.two_lane import TwoLane
 from pgolf.model.u_net import UNet
-from tests.nets import VOCAB, network, small, stream
+from pgolf.model.value_embedding import ValueEmbedding
+from pgolf.model.value_residual import ValueResidual
+from pgolf.model.xsa import Xsa
+from pgolf.model.yarn import Yarn
+from tests.nets import EVERYTHING, VOCAB, everything, network, small, stream
 
-CONFIGS = st.builds(
+PLAIN = st.builds(
     small,
     layers=st.integers(1, 6),
     attention=st.sampled_from([Attention(heads=4, kv_heads=k) for k in (1, 2, 4)]),
@@ -25,6 +51,40 @@ CONFIGS = st.builds(
     ln_scale=st.sampled_from([LnScale(), None]),
     softcap=st.sampled_from([Softcap(), None]),
 )
+BAND = Recurrence(first=1, last=2, passes=2)
+
+
+@st.composite
+def mixed(draw: st.DrawFn) -> GptConfig:
+    """Any of the techniques, in any combination that is allowed."""
+
+    def maybe(*choices):
+        return draw(st.sampled_from([None, *choices]))
+
+    attention = Attention(
+        heads=4, kv_heads=draw(st.sampled_from([1, 2, 4])), xsa=maybe(Xsa(last_layers=2), GatedXsa()),
+        gate=maybe(SparseGate(window=4), DenseGate(), OutputGate(window=4), HeadwiseGate(), ElementwiseGate()),
+    )  # fmt: skip
+    free = {
+        "rope": Rope(dims=4, scaling=maybe(Ntk(), Yarn())),
+        "ngrams": maybe(BigramHash(buckets=31, rank=3, trigram=True), Engram(buckets=13, rank=2)),
+        "smear": maybe(SmearGate(window=4), SmearBlend(), SmearBlend(before_norm=True)),
+        "softcap": maybe(Softcap(sides=AsymmetricSoftcap()), Softcap(sides=AsymmetricSoftcap(form="gain"))),
+        "embedding": maybe(Embedding(factored=FactoredEmbedding(rank=5))) or Embedding(),
+        "u_net": maybe(UNet(), UNet(gate=SkipGate())),
+    }
+    if form := maybe("sigmoid", "additive", "convex"):
+        return small(layers=4, attention=attention.but(value_residual=ValueResidual(form=form)), **free)
+    sharing = maybe(LayerSharing(stored=2), LayerSharing(stored=2, lora_rank=2))
+    late = [TwoLane(from_layer=3)] if sharing else [TwoLane(from_layer=3), ParallelResidual(from_layer=3)]
+    return small(
+        layers=draw(st.integers(4, 6)), attention=attention, sharing=sharing, parallel=maybe(*late),
+        recurrence=maybe(BAND, BAND.but(carry=CrossCarry()), BAND.but(passes=3, carry=RecurAlpha())),
+        value_embedding=maybe(ValueEmbedding(rank=3, layers=(0, 3))), **free,
+    )  # fmt: skip
+
+
+CONFIGS = st.one_of(PLAIN, mixed(), st.sampled_from([everything(kind) for kind in EVERYTHING]))
 SEEDS = st.integers(0, 2**31 - 1)
 TIME = 12
 
