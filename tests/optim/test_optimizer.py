@@ -218,6 +218,27 @@ def test_momentum_may_survive_what_nothing_else_does():
     assert not any(m.any() for m in optimizer.muon.momenta)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("section", [PR1855, AVERAGED])
+def test_on_a_gpu_ten_steps_are_those_of_a_cpu_to_bfloat16(section):
+    """Muon orthogonalizes in bfloat16 there; everything else is the same arithmetic."""
+    ends = []
+    for device in ("cpu", "cuda"):
+        toy, heads = Toy(dtype=torch.float32), Heads(torch.float32)
+        reference = values(toy, heads)
+        optimizer = Optimizer(section, toy.to(device), Runtime(device=device), heads.to(device))
+        for step in range(10):
+            for (name, p), fixed in zip(named(toy, heads), reference, strict=True):
+                g = gradient(name, fixed, step, range(6))
+                p.grad = None if g is None else g.to(device)
+            optimizer.step(step / 10, 0.1)
+        optimizer.finish()
+        ends.append([w.cpu() for w in values(toy, heads)])
+    for cpu, gpu in zip(*ends, strict=True):
+        assert float((cpu - gpu).norm() / cpu.norm()) < 0.02
+
+
 @pytest.mark.parametrize(("given", "rule"), [
     ({"schedule": {"min_lr": 0.06}}, "has averaging behind it"),
     ({"ema": {"decay": 0.9}, "swa": {}}, "blend is given where"),

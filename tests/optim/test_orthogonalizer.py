@@ -55,6 +55,16 @@ def test_the_update_keeps_directions_and_evens_out_lengths(seed, shape, scale, p
     assert torch.allclose(u @ core @ vt, got, atol=1e-6), "nothing outside its row and column space"
 
 
+@pytest.mark.parametrize(("how", "low", "high"), [(None, 0.68, 1.21), (PolarExpress(), 0.85, 1.15)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_widens_the_band_by_little(how, low, high, shape):
+    """What a GPU computes in, here on a CPU."""
+    got = orthogonalize(gaussian(0, shape).bfloat16(), 5, how)
+    assert got.dtype == torch.bfloat16
+    values = torch.linalg.svdvals(got.float())
+    assert ((values > low - 0.04) & (values < high + 0.04)).all()
+
+
 @pytest.mark.parametrize(("rows", "cols"), [(512, 512), (256, 512), (512, 2048), (2048, 512)])
 def test_shapes_of_the_records_in_float32(rows, cols):
     """A random square matrix has a few singular values near zero, which stay small."""
