@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgolf.data.loader import document_starts
+from pgolf.data.starts import document_starts
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.formats.ledger import check_ledger
 from pgolf.formats.shards import BOS, Tokens
@@ -35,7 +35,7 @@ def bytes_are_the_text(tokens: Tokens, counts: Tokens, tokenizer: Tokenizer) -> 
     """The denominator is the UTF-8 length of the text that the tokens decode to, document by document."""
     starts = np.flatnonzero(tokens == BOS)
     for begin, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
-        text = len(tokenizer.text(tokens[begin + 1 : end].tolist()))
+        text = len(tokenizer.decode(tokens[begin + 1 : end].tolist()))
         counted = int(counts[begin:end].sum(dtype=np.int64))
         if text != counted:
             return f"the document at token {begin} has {text} bytes, {counted} are counted"

@@ -6,15 +6,16 @@ shards with a byte sidecar beside each scored one.
 
 import glob
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pgolf.data.corpus import fingerprint, read_documents, stdlib_documents, write_documents
-from pgolf.data.tokenizer import SpBpe, Tokenizer
+from pgolf.data.tokenizer import AnyTokenizer, SpBpe, Tokenizer
 from pgolf.errors import DataError
 from pgolf.formats.shards import BOS, SPLITS, read_shard, shard_name, sidecar_name, write_shard
 from pgolf.runtime import Runtime
@@ -51,8 +52,14 @@ class PythonStdlib(Source):
     """The embedded corpus (pgolf.data.corpus) under a tokenizer trained on its training documents."""
 
     kind: Literal["python_stdlib"] = "python_stdlib"
-    tokenizer: SpBpe = SpBpe()
+    tokenizer: AnyTokenizer = SpBpe()
     split: SplitFractions = SplitFractions()
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _once_the_only_kind(cls, given: Any) -> Any:
+        """A tokenizer written without its kind is SpBpe, as it was when there was no other."""
+        return {"kind": "sp_bpe", **given} if isinstance(given, Mapping) else given
 
     def check(self) -> None:
         stdlib_documents()
@@ -143,15 +150,12 @@ def _make_corpus(given: Path, *, out: Path, runtime: Runtime, split: SplitFracti
     return write_documents(stdlib_documents(), out, split.select_fraction, split.validation_fraction)
 
 
-def _tokenize(corpus: Path, *, out: Path, runtime: Runtime, tokenizer: SpBpe) -> Metrics:
+def _tokenize(corpus: Path, *, out: Path, runtime: Runtime, tokenizer: AnyTokenizer) -> Metrics:
     model = tokenizer.train(read_documents(corpus, "train"))
     (out / TOKENIZER).write_bytes(model.model)
     metrics: Metrics = {"vocab_size": model.vocab_size, "tokenizer_bytes": len(model.model)}
     for split in SPLITS:
-        tokens = np.array(
-            [t for d in read_documents(corpus, split) for t in [BOS, *model.encode(d)]], np.uint16
-        )
-        metrics |= _write_split(model, out, split, tokens)
+        metrics |= _write_split(model, out, split, model.stream(read_documents(corpus, split)))
     return metrics
 
 

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from pgolf.data.sentence_piece import Tokenizer
 
 WORDS = "the law of the ledger is that every target counts once and every byte is text".split()  # noqa: SIM905
 
@@ -20,25 +24,30 @@ class Scored:
 
 @pytest.fixture(scope="session")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    from pgolf.data.sp_bpe import SpBpe
+
+    rng = np.random.Generator(np.random.PCG64(0))
+    documents = [" ".join(rng.choice(WORDS, size=n)).encode() for n in rng.integers(3, 40, size=60)]
+    model = SpBpe(vocab_size=300, character_coverage=1.0).train(documents)
+    return deploy(tmp_path_factory.mktemp("deployed"), model, documents)
+
+
+def deploy(root: Path, model: "Tokenizer", documents: list[bytes]) -> Scored:
+    """A random network over a tokenizer's documents, as its stages would leave it."""
     from pgolf.data.source import TOKENIZER
-    from pgolf.data.tokenizer import SpBpe
     from pgolf.formats.blob import ARTIFACT, encode
     from pgolf.formats.quantized import QuantizedModel
-    from pgolf.formats.shards import BOS, shard_name, sidecar_name, write_shard
+    from pgolf.formats.shards import shard_name, sidecar_name, write_shard
     from pgolf.pack.brotli_packer import BrotliPacker
     from pgolf.quantize.rtn import Rtn
     from tests.nets import network, small
 
-    root = tmp_path_factory.mktemp("deployed")
     packed, tokens = root / "pack" / "key", root / "tokenize" / "key"
     packed.mkdir(parents=True)
     tokens.mkdir(parents=True)
-    rng = np.random.Generator(np.random.PCG64(0))
-    documents = [" ".join(rng.choice(WORDS, size=n)).encode() for n in rng.integers(3, 40, size=60)]
-    model = SpBpe(vocab_size=300, character_coverage=1.0).train(documents)
     (tokens / TOKENIZER).write_bytes(model.model)
     for split, chosen in (("train", documents), ("select", documents[:9]), ("validation", documents[9:21])):
-        ids = np.array([t for d in chosen for t in (BOS, *model.encode(d))], dtype=np.uint16)
+        ids = model.stream(chosen)
         write_shard(tokens / shard_name(split), ids)
         write_shard(tokens / sidecar_name(split), model.byte_counts(ids))
     config, grids = small(), Rtn().grids

@@ -12,13 +12,21 @@ from rich.console import Console
 
 from pgolf.certify.report import render
 from pgolf.certify.stage import CERTIFICATE, CERTIFY, Certify, sample
+from pgolf.data.case_marks import CaseMarks
+from pgolf.data.case_ops import CaseOps
+from pgolf.data.cross_ws import CrossWs
+from pgolf.data.sp_bpe import SpBpe
+from pgolf.data.sp_official import SpOfficial
 from pgolf.evaluate.stage import VALIDATE
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.shards import read_shard, write_shard
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
+from tests.certify.conftest import deploy
+from tests.data.hostile import CASED, LESSONS
 from tests.nets import stream
 
+CASED_DOCUMENTS = [text.encode() for text in CASED if 1 < len(text) < 20]
 PLAN = Sliding(context=16, stride=8)
 
 
@@ -54,6 +62,19 @@ def test_an_honest_run_is_certified_and_an_inflated_sidecar_is_not(deployed, tmp
     assert "are counted" in better["checks"]["bytes_are_the_text"]
     console.print(render(better))
     assert "FAILS" in console.export_text()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("section", [
+    CaseMarks(base=CrossWs(base=SpBpe(vocab_size=380))), CaseOps(base=SpOfficial(vocab_size=380)),
+], ids=lambda s: f"{s.kind} over {s.base.kind}")  # fmt: skip
+def test_a_tokenizer_whose_tokens_have_no_bytes_of_their_own_is_certified(section, tmp_path):
+    """The sealed second process has the one model file, and restores the text, capitals and all, from it."""
+    made = deploy(tmp_path / "deployed", section.train(LESSONS), [*LESSONS[:12], *CASED_DOCUMENTS])
+    report, metrics = certificate(made, made.tokens, Store(tmp_path / "store"))
+    assert set(report["checks"].values()) == {"holds"}
+    assert metrics["sample_tokens"] > 50
+    assert metrics["text_bytes"] > 40
 
 
 @settings(max_examples=60, deadline=None)

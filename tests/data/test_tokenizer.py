@@ -1,8 +1,4 @@
-"""The byte law: what a score is divided by is the text's own length, whatever the text is.
-
-Hostile documents are built from what has broken byte counts before: U+2581 (SentencePiece's own sign
-for a space), NUL, white space of all kinds, control pieces written out, bytes that are not UTF-8.
-"""
+"""The laws of every kind of tokenizer: what a score is divided by is the text's own length, whatever it is."""
 
 import io
 import re
@@ -12,27 +8,43 @@ import pytest
 import sentencepiece as spm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
+from pgolf.data.case_marks import CaseMarks
+from pgolf.data.case_ops import CaseOps
 from pgolf.data.corpus import read_documents
-from pgolf.data.tokenizer import SPACE, SpBpe, Tokenizer
+from pgolf.data.cross_ws import CrossWs
+from pgolf.data.sp_official import SpOfficial
+from pgolf.data.tokenizer import SPACE, AnyTokenizer, SpBpe, Tokenizer
 from pgolf.errors import DataError
 from pgolf.formats.shards import BOS, SPLITS, read_split
+from tests.data.hostile import DOCUMENTS, HOSTILE, LESSONS, TEXTS
 
-UTF8_BYTES = [b for b in range(256) if b not in {0xC0, 0xC1, *range(0xF5, 0x100)}]
-HOSTILE = [
-    "", " ", "  ", " " * 300, "\0", "a\0b", "▁", " ▁ ", "▁▁a▁", "\r\n", "\r", "\n\n\n", "\t \t", " a", "a ",
-    "e\u0301\u0302", "\u0301", "ﬁ①Å", "\ufeff", "\u200b", "\u00a0\u3000", "\ue000\uf8ff", "𝔘🦖\U0010ffff",
-    "<s>", "</s>", "<unk>", "<pad>", "<0x41>", "<0xE2>", "x" * 5000, "ab" * 700, "\u2028", "1234567890",
-    "".join(map(chr, range(32))), "\ud7ff\ue000\uffff", "ن" * 50, "日本語のテキスト",
-]  # fmt: skip
-DOCUMENTS = st.one_of(
-    st.lists(st.sampled_from(HOSTILE), max_size=6).map("".join).map(str.encode),
-    st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")),
-    st.binary(max_size=40),
-    st.tuples(st.sampled_from(HOSTILE), st.binary(max_size=8), st.sampled_from(HOSTILE)).map(
-        lambda parts: parts[0].encode() + parts[1] + parts[2].encode()
-    ),
-)
+SMALL = SpBpe(vocab_size=360)
+OFFICIAL = SpOfficial(vocab_size=360)
+SECTIONS = {
+    "sp_bpe": SMALL,
+    "cross_ws": CrossWs(base=SMALL),
+    "case_ops": CaseOps(base=SMALL),
+    "case_ops over cross_ws": CaseOps(base=CrossWs(base=SMALL)),
+    "case_marks": CaseMarks(base=SMALL),
+    "case_marks in words": CaseMarks(base=SMALL, merges_with="words", before_space=False),
+    "case_marks before spaces over cross_ws": CaseMarks(base=CrossWs(base=SMALL), merges_with="words"),
+    "sp_official": OFFICIAL,
+    "cross_ws over sp_official": CrossWs(base=OFFICIAL),
+    "case_ops over sp_official": CaseOps(base=OFFICIAL),
+    "case_marks over sp_official": CaseMarks(base=OFFICIAL),
+}
+LOSSLESS = [name for name in SECTIONS if "official" not in name]
+OF_KIND: TypeAdapter = TypeAdapter(AnyTokenizer)
+TRAINED: dict[str, Tokenizer] = {}
+
+
+def trained(name: str) -> Tokenizer:
+    """Trained once, and read again from the bytes that would be stored."""
+    if name not in TRAINED:
+        TRAINED[name] = Tokenizer(SECTIONS[name].train(LESSONS).model)
+    return TRAINED[name]
 
 
 def holds(tokenizer: Tokenizer, document: bytes) -> None:
@@ -43,53 +55,257 @@ def holds(tokenizer: Tokenizer, document: bytes) -> None:
     counts = tokenizer.byte_counts(stream)
     assert counts[0] == 0
     assert counts.sum() == len(document)
-    assert [len(tokenizer.token_bytes[i]) for i in stream] == counts.tolist()
+    if tokenizer.case is None:
+        assert [len(tokenizer.token_bytes[i]) for i in stream] == counts.tolist()
 
 
-@pytest.mark.parametrize("document", [text.encode() for text in HOSTILE], ids=lambda d: repr(d[:12]))
-def test_every_byte_of_a_hostile_document_is_counted_once(tokenizer, document):
-    holds(tokenizer, document)
+# ------------------------------------------------------------------------------------ lossless kinds
 
 
-def test_every_single_byte_and_every_byte_of_valid_utf8_is_counted_once(tokenizer):
-    for value in range(256):
-        holds(tokenizer, bytes([value]))
-    seen = set()
-    for point in (
-        *range(0x0, 0x800, 7),
-        *range(0x800, 0xD800, 331),
-        *range(0xE000, 0x110000, 4001),
-        0x10FFFF,
-    ):
-        text = chr(point).encode()
-        seen |= set(text)
-        holds(tokenizer, b"a" + text + b" b")
-    for lead in range(0xC2, 0xF5):  # every lead byte of a sequence, with its smallest continuation
-        text = {1: bytes([lead, 0x80]), 2: bytes([lead, 0xA0 if lead == 0xE0 else 0x80, 0x80])}.get(
-            1 if lead < 0xE0 else 2 if lead < 0xF0 else 3,
-            bytes([lead, 0x90 if lead == 0xF0 else 0x80, 0x80, 0x80]),
-        )
-        text.decode("utf-8")
-        seen |= set(text)
-        holds(tokenizer, text)
-    assert set(UTF8_BYTES) - set(range(128)) <= seen | set(range(0x80, 0xC0))
-
-
+@pytest.mark.parametrize("name", LOSSLESS)
 @settings(max_examples=150)
 @given(document=DOCUMENTS)
 @example(document="▁".encode()[:2])
 @example(document="a▁".encode()[:-1] + b"\xff")
 @example(document=b"\xed\xa0\x80")  # a surrogate half
-def test_any_bytes_come_back_and_are_counted(tokenizer, document):
-    holds(tokenizer, document)
+@example(document=b"\xee\x80" + "\ue001".encode() + b"\xee")  # half a mark, a mark, a third of one
+@example(document=b"A\xee\x80\x81B \xe1\xb4\x9bC")
+def test_any_bytes_come_back_and_are_counted(name, document):
+    holds(trained(name), document)
 
 
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_every_single_byte_and_every_character_at_a_boundary_of_utf8_is_counted_once(name):
+    for value in range(256):
+        holds(trained(name), bytes([value]))
+        holds(trained(name), b" A" + bytes([value]) + b"B")
+    for point in (
+        0x7F,
+        0x80,
+        0x7FF,
+        0x800,
+        0xD7FF,
+        0xE000,
+        0xE001,
+        0xE004,
+        0xE005,
+        0xFFFF,
+        0x10000,
+        0x10FFFF,
+        0x2581,
+    ):
+        holds(trained(name), f"A{chr(point)}B {chr(point)} b".encode())
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
 @settings(max_examples=40)
 @given(documents=st.lists(DOCUMENTS, max_size=5))
-def test_counts_of_a_stream_are_the_documents_lengths_whatever_their_neighbours(tokenizer, documents):
-    stream = [t for d in documents for t in (BOS, *tokenizer.encode(d))]
-    counts = tokenizer.byte_counts(np.array(stream, dtype=np.uint16))
-    assert counts.sum(dtype=np.int64) == sum(map(len, documents))
+def test_a_stream_is_its_documents_whatever_their_neighbours(name, documents):
+    tokenizer = trained(name)
+    stream = tokenizer.stream(documents)
+    starts = np.flatnonzero(stream == BOS)
+    assert len(starts) == len(documents)
+    assert tokenizer.decode(stream.tolist()) == b"".join(documents)
+    counts = tokenizer.byte_counts(stream)
+    assert not counts[starts].any()
+    got = [int(part.sum()) for part in np.split(counts.astype(np.int64), starts[1:])] if documents else []
+    assert got == list(map(len, documents))
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_any_ids_stand_for_as_many_bytes_as_are_counted(name, data):
+    """Also such as no text is encoded to: cut documents, marks that dangle, documents in the middle."""
+    tokenizer = trained(name)
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1) | st.integers(0, 12), max_size=40))
+    counts = tokenizer.byte_counts(np.array(ids, dtype=np.uint16))
+    assert counts.sum() == len(tokenizer.decode(ids))
+    cut = data.draw(st.integers(0, len(ids)))
+    part = tokenizer.byte_counts(np.array(ids[:cut], dtype=np.uint16))
+    assert part.tolist() == counts[:cut].tolist(), "a count depends on no later token"
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_special_pieces_written_in_a_text_are_text(name):
+    for text in (b"<s>", b"</s>", b"<unk>", b"<pad>"):
+        ids = trained(name).encode(text)
+        assert min(ids) > 3
+        assert trained(name).decode(ids) == text
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_an_id_outside_the_vocabulary_cannot_be_decoded(name):
+    with pytest.raises(IndexError):
+        trained(name).decode([trained(name).vocab_size])
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_raw_counts_of_a_lossless_kind_are_its_counts(name):
+    ids, counts = trained(name).encode_counted("A  ﬁne DAY▁".encode())
+    assert ids == trained(name).encode("A  ﬁne DAY▁".encode())
+    assert counts.tolist() == trained(name).byte_counts(np.array(ids, dtype=np.uint16)).tolist()
+
+
+def test_a_model_that_lost_a_byte_would_be_found_out(monkeypatch):
+    tokenizer = Tokenizer(trained("case_ops").model)
+    assert tokenizer.lossless
+    monkeypatch.setattr(
+        tokenizer, "_split_exactly", lambda text: trained("case_ops")._split_exactly(text[:-1])
+    )
+    with pytest.raises(DataError, match="gives every byte back"):
+        tokenizer.encode(b"Hello")
+
+
+# ----------------------------------------------------------------------------------- every kind
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_kind_is_found_by_its_name_and_says_the_vocabulary_it_will_have(name):
+    section = SECTIONS[name]
+    assert OF_KIND.validate_python(section.plain()) == section
+    assert section.vocab_size == 360
+    assert trained(name).vocab_size <= 360  # hard_vocab_limit is off
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_model_file_is_the_whole_tokenizer(name, tmp_path):
+    made = SECTIONS[name].train(LESSONS)
+    (tmp_path / "t.model").write_bytes(made.model)
+    read = Tokenizer.load(tmp_path / "t.model")
+    assert (read.case, read.lossless) == (made.case, name in LOSSLESS)
+    assert read.encode(LESSONS[3]) == made.encode(LESSONS[3])
+    assert spm.SentencePieceProcessor(model_file=str(tmp_path / "t.model")).vocab_size() == made.vocab_size
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_training_twice_gives_the_same_model(name):
+    assert SECTIONS[name].train(LESSONS).model == trained(name).model
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_vocabulary_larger_than_the_text_can_teach_is_refused(name):
+    with pytest.raises(DataError, match="needs text"):
+        SECTIONS[name].train([])
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_stream_fits_its_own_tokenizer(name):
+    """Folded capitals included: "™" is TM under NFKC, and its capitals were never coded."""
+    mine = trained(name).stream(["½™ TM ﬁ Foo™".encode(), b" ", *LESSONS[:9], b""])
+    trained(name).fits(mine, "mine.bin")
+    with pytest.raises(DataError, match="begins with BOS"):
+        trained(name).fits(mine[1:], "cut.bin")
+    with pytest.raises(DataError, match="below the vocabulary's size"):
+        trained(name).fits(np.array([BOS, trained(name).vocab_size], dtype=np.uint16), "big.bin")
+
+
+@pytest.mark.parametrize("section", [SMALL, CaseOps(base=SMALL), OFFICIAL, CaseOps(base=OFFICIAL)], ids=repr)
+def test_a_stream_of_another_tokenizer_does_not_fit(section):
+    mine = section.train(LESSONS)
+    other = section.train([b"Zebra QUARTZ vox jumps over " + lesson[::-1] for lesson in LESSONS])
+    stream = mine.stream([__doc__.encode() * 2, b""])  # the last document may be cut and is not looked at
+    mine.fits(stream, "mine.bin")
+    with pytest.raises(DataError, match=r"other\.bin"):
+        other.fits(stream, "other.bin")
+
+
+def test_a_token_has_no_bytes_of_its_own_where_case_is_coded():
+    for name in SECTIONS:
+        if "case" in name:
+            with pytest.raises(DataError, match="read the tokens in order"):
+                _ = trained(name).token_bytes
+        else:
+            assert len(trained(name).token_bytes) == trained(name).vocab_size
+
+
+@pytest.mark.parametrize(("given_", "said"), [
+    ({"kind": "case_opps"}, "case_opps"),
+    ({"kind": "case_ops", "base": {"kind": "case_ops"}}, "case_ops"),
+    ({"kind": "cross_ws", "base": {"kind": "cross_ws"}}, "cross_ws"),
+    ({"kind": "case_marks", "merges_with": "anything"}, "merges_with"),
+    ({"kind": "sp_bpe", "vocab_size": 12}, "vocab_size"),
+])  # fmt: skip
+def test_what_does_not_compose_is_refused(given_, said):
+    with pytest.raises(ValidationError, match=said):
+        OF_KIND.validate_python(given_)
+
+
+# ------------------------------------------------------------------ models that normalize (official ones)
+
+
+@pytest.mark.parametrize("name", [n for n in SECTIONS if "official" in n])
+@settings(max_examples=120)
+@given(texts=st.lists(TEXTS, min_size=1, max_size=4))
+@example(texts=["  A  ﬁne ", "\u00a0The\u3000", "\ufeffX", "™", "a\u200b B"])
+def test_a_normalizing_kind_counts_what_its_documents_decode_to(name, texts):
+    tokenizer = trained(name)
+    stream = tokenizer.stream(text.encode() for text in texts)
+    counts = tokenizer.byte_counts(stream).astype(np.int64)
+    starts = np.flatnonzero(stream == BOS)
+    assert counts.sum() == len(tokenizer.decode(stream.tolist()))
+    for begin, end in zip(starts, [*starts[1:], len(stream)], strict=True):
+        assert counts[begin:end].sum() == len(tokenizer.decode(stream[begin + 1 : end].tolist()))
+
+
+def sentencepiece_model(**changes) -> bytes:
+    model = io.BytesIO()
+    lines = [f"the quick brown fox number {i} jumps over {i % 7} lazy dogs, and so on" for i in range(300)]
+    flags = {
+        "model_type": "bpe", "vocab_size": 420, "byte_fallback": True, "normalization_rule_name": "nmt_nfkc",
+        "add_dummy_prefix": False, "pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3,
+        "hard_vocab_limit": False, "minloglevel": 3,
+    }  # fmt: skip
+    spm.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, **{**flags, **changes})
+    return model.getvalue()
+
+
+@pytest.mark.parametrize("dummy_prefix", [True, False])
+@pytest.mark.parametrize("squeezed", [True, False])
+def test_the_look_up_rule_counts_what_sentencepiece_decodes(dummy_prefix, squeezed):
+    """Of any model that somebody else has trained."""
+    model = sentencepiece_model(add_dummy_prefix=dummy_prefix, remove_extra_whitespaces=squeezed)
+    sp, made = spm.SentencePieceProcessor(model_proto=model), Tokenizer(model)
+    assert not made.lossless
+    for text in ("the quick fox", "fox", "  the   fox  ", "日 本", "ﬁne", " leading"):
+        ids = sp.encode(text)
+        counts = made.byte_counts(np.array([BOS, *ids], dtype=np.uint16))
+        assert made.decode(ids) == sp.decode(ids).encode()
+        if (
+            dummy_prefix or squeezed
+        ):  # otherwise nothing is taken off in decoding, and the rule counts one less
+            assert counts.sum() == len(sp.decode(ids).encode())
+        without_bos = made.byte_counts(np.array(ids, dtype=np.uint16))
+        assert without_bos.tolist() == counts[1:].tolist()  # a stream begins at a boundary
+
+
+def test_identity_without_byte_fallback_is_not_lossless():
+    flags = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "byte_fallback": False}
+    assert not Tokenizer(sentencepiece_model(**flags)).lossless
+    assert Tokenizer(sentencepiece_model(**{**flags, "byte_fallback": True})).lossless
+
+
+def test_a_tokenizer_without_the_space_piece_is_refused():
+    """Rename the piece in a real model: the space would be spelt as three byte tokens and cost 3."""
+    model = sentencepiece_model(split_by_whitespace=True)
+    piece = SPACE.encode()
+    field = b"\n" + bytes([len(piece)]) + piece + b"\x15"  # protobuf: piece = 1, score = 2
+    assert model.count(field) == 1
+    with pytest.raises(DataError, match=re.escape("U+2581")):
+        Tokenizer(model.replace(field, b"\n" + bytes([len(piece)]) + "☃".encode() + b"\x15"))
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "t.model").write_bytes(b"no model at all")
+    whole = trained("case_ops").model
+    (tmp_path / "note.model").write_bytes(whole.replace(b'"marks"', b'"marke"'))
+    assert whole.count(b'"marks"') == 1
+    for file in ("t.model", "missing.model", "note.model"):
+        with pytest.raises(DataError, match=r"SentencePiece \.model"):
+            Tokenizer.load(tmp_path / file)
+
+
+# ------------------------------------------------------------------------------- the stored corpus
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -110,107 +326,6 @@ def test_the_stored_tokens_of_the_validation_split_decode_to_its_documents(
     assert tokenizer.decode(tokens.tolist()) == texts
 
 
-def test_special_pieces_written_in_a_text_are_text(tokenizer):
-    for text in (b"<s>", b"</s>", b"<unk>", b"<pad>"):
-        ids = tokenizer.encode(text)
-        assert min(ids) > 3
-        assert tokenizer.decode(ids) == text
-
-
-def test_an_id_outside_the_vocabulary_cannot_be_decoded(tokenizer):
-    with pytest.raises(IndexError):
-        tokenizer.decode([tokenizer.vocab_size])
-
-
-def test_training_twice_gives_the_same_model():
-    texts = [f"the value number {i} is {i * i}\n".encode() * 3 for i in range(400)]
-    assert SpBpe(vocab_size=320).train(texts).model == SpBpe(vocab_size=320).train(texts).model
-
-
-def test_a_vocabulary_larger_than_the_text_can_teach_is_smaller_or_refused():
-    with pytest.raises(DataError, match="needs text"):
-        SpBpe(vocab_size=400).train([])
-
-
-# ------------------------------------------------------------------ models that normalize (official ones)
-
-
-def sentencepiece_model(**changes) -> bytes:
-    model = io.BytesIO()
-    lines = [f"the quick brown fox number {i} jumps over {i % 7} lazy dogs, and so on" for i in range(300)]
-    flags = {
-        "model_type": "bpe", "vocab_size": 420, "byte_fallback": True, "normalization_rule_name": "nmt_nfkc",
-        "add_dummy_prefix": False, "pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3,
-        "hard_vocab_limit": False, "minloglevel": 3,
-    }  # fmt: skip
-    spm.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, **{**flags, **changes})
-    return model.getvalue()
-
-
-@pytest.fixture(scope="module")
-def normalizing() -> Tokenizer:
-    return Tokenizer(sentencepiece_model())
-
-
-def test_a_normalizing_model_is_recognized(normalizing, tokenizer):
-    assert not normalizing.lossless
-    assert tokenizer.lossless
-
-
-@settings(max_examples=80)
-@given(
-    words=st.lists(
-        st.sampled_from(["the", "fox", "ﬁne", "  two", "日本", "x", "jumps ", "é", "①"]), max_size=9
-    )
-)
-def test_the_look_up_rule_counts_what_a_normalizing_model_decodes(normalizing, words):
-    """Per document: counts sum to the UTF-8 length of SentencePiece's own decoding."""
-    sp = spm.SentencePieceProcessor(model_proto=normalizing.model)
-    documents = [" ".join(words), " ".join(reversed(words)), " leading", "the fox"]
-    ids = [sp.encode(text) for text in documents]
-    stream = np.array([t for document in ids for t in (BOS, *document)], dtype=np.uint16)
-    counts = normalizing.byte_counts(stream).astype(np.int64)
-    got = np.add.reduceat(counts, np.flatnonzero(stream == BOS))
-    assert got.tolist() == [len(sp.decode(document).encode()) for document in ids]
-
-
-@pytest.mark.parametrize("dummy_prefix", [True, False])
-def test_the_look_up_rule_holds_with_and_without_the_dummy_prefix(dummy_prefix):
-    model = sentencepiece_model(add_dummy_prefix=dummy_prefix)
-    sp, made = spm.SentencePieceProcessor(model_proto=model), Tokenizer(model)
-    for text in ("the quick fox", "fox", "  the   fox  ", "日 本"):
-        ids = sp.encode(text)
-        counts = made.byte_counts(np.array([BOS, *ids], dtype=np.uint16))
-        assert counts.sum() == len(sp.decode(ids).encode()) == len(made.text(ids))
-        without_bos = made.byte_counts(np.array(ids, dtype=np.uint16))
-        assert without_bos.tolist() == counts[1:].tolist()  # a stream begins at a boundary
-
-
-def test_a_tokenizer_without_the_space_piece_is_refused():
-    """Rename the piece in a real model: the space would be spelt as three byte tokens and cost 3."""
-    model = sentencepiece_model(split_by_whitespace=True)
-    piece = SPACE.encode()
-    field = b"\n" + bytes([len(piece)]) + piece + b"\x15"  # protobuf: piece = 1, score = 2
-    assert model.count(field) == 1
-    with pytest.raises(DataError, match=re.escape("U+2581")):
-        Tokenizer(model.replace(field, b"\n" + bytes([len(piece)]) + "☃".encode() + b"\x15"))
-
-
-def test_a_file_that_is_no_model_is_refused(tmp_path):
-    (tmp_path / "t.model").write_bytes(b"no model at all")
-    for file in ("t.model", "missing.model"):
-        with pytest.raises(DataError, match=r"SentencePiece \.model"):
-            Tokenizer.load(tmp_path / file)
-
-
-def test_a_stream_of_another_tokenizer_does_not_fit(tokenizer):
-    texts = [f"def f{i}(x): return x + {i}\n".encode() for i in range(50)]
-    mine = np.array([t for d in texts for t in (BOS, *tokenizer.encode(d))], dtype=np.uint16)
-    tokenizer.fits(mine, "mine.bin")
-    other = SpBpe(vocab_size=tokenizer.vocab_size).train([b"zebra quartz vox jumps " + d for d in texts] * 20)
-    with pytest.raises(DataError, match=r"other\.bin"):
-        other.fits(mine, "other.bin")
-    with pytest.raises(DataError, match="begins with BOS"):
-        tokenizer.fits(mine[1:], "cut.bin")
-    with pytest.raises(DataError, match="below the vocabulary's size"):
-        tokenizer.fits(np.array([BOS, tokenizer.vocab_size], dtype=np.uint16), "big.bin")
+@pytest.mark.parametrize("document", [text.encode() for text in HOSTILE], ids=lambda d: repr(d[:12]))
+def test_every_byte_of_a_hostile_document_is_counted_once(tokenizer, document):
+    holds(tokenizer, document)
