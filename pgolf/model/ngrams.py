@@ -16,8 +16,7 @@ def preceding(
     token 41,702 on (with the largest prime); below that the results are equal.
     """
     before, absent = tokens.long(), torch.zeros_like(starts)
-    first = starts | F.pad(torch.zeros_like(starts), (1, -1), value=True)
     for _ in range(distance):
         before = F.pad(before, (1, -1))
-        absent = F.pad(absent, (1, -1), value=True) | first
+        absent = F.pad(absent, (1, -1), value=True) | starts
     return before.masked_fill(absent, 0), absent

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pgolf.model.bigram_hash import BigramHash
@@ -73,6 +73,7 @@ def test_worked_example():
     buckets=st.sampled_from([2, 3, 1536, 3072, 10240]),
     trigram=st.booleans(),
 )
+@example(tokens=[65535, 65534, 65533, 65532], buckets=3072, trigram=True)
 def test_rows_are_those_of_unbounded_integers(tokens, buckets, trigram):
     module = BigramHash(buckets=buckets, rank=1, trigram=trigram).build(2)
     row = torch.tensor([tokens])

@@ -14,6 +14,7 @@ from pgolf.model.mlp import Mlp
 from pgolf.model.parallel_residual import ParallelResidual
 from pgolf.model.recurrence import Recurrence
 from pgolf.model.two_lane import TwoLane
+from pgolf.model.xsa import Xsa
 from tests.conformance.in_network import InNetworkContract
 from tests.nets import VOCAB, network, randomized, small, stream
 
@@ -105,11 +106,13 @@ def test_parameters_are_counted_by_hand():
 
 def test_what_goes_by_number_goes_by_the_stored_block():
     config = small(
-        layers=4, sharing=LayerSharing(stored=2), ln_scale=LnScale(), mlp=Mlp(layer_mults=(1.0, 2.0))
-    )
+        layers=4, sharing=LayerSharing(stored=2), ln_scale=LnScale(), mlp=Mlp(layer_mults=(1.0, 2.0)),
+        attention=Attention(heads=4, kv_heads=2, xsa=Xsa(last_layers=1)),
+    )  # fmt: skip
     built = config.build(VOCAB)
     assert [b.norm_scale for b in built.blocks] == [1.0, 2**-0.5]
     assert [b.mlp.up.weight.shape[0] for b in built.blocks] == [16, 32]
+    assert [b.attention.xsa is not None for b in built.blocks] == [False, True]
 
 
 def test_a_universal_transformer_is_one_block_or_a_recurrence():
@@ -168,16 +171,31 @@ def picked(adapter: LowRank, row: int) -> LowRank:
     return out
 
 
-def test_rowless_adapters_are_a_change_of_the_weights():
-    built, tokens = network(small(), std=0.4), stream(0, 8, 1)
-    adapters = [{n: picked(a, 0) for n, a in step.items()} for step in rows_of_adapters(built, 1)]
+def test_rowless_adapters_are_a_change_of_the_weights_of_one_execution():
+    """A recurrent layer is adapted in each pass by itself: the unrolled network with each block changed so."""
+    looped = network(small(layers=4, recurrence=Recurrence(first=1, last=2, passes=2)), std=0.4)
+    tokens, unrolled = stream(0, 8, 1), network(small(layers=6))
+    adapters = [{n: picked(a, 0) for n, a in step.items()} for step in rows_of_adapters(looped, 1)]
+    weights = looped.state_dict()
     with torch.no_grad():
-        adapted = built(tokens, tokens == 1, adapters=adapters)
-        for block, own in zip(built.blocks, adapters, strict=True):
+        for name, p in unrolled.named_parameters():
+            parts = name.split(".")
+            if parts[0] == "blocks":
+                parts[1] = str(looped.order[int(parts[1])])
+            p.copy_(weights[".".join(parts)])
+        for block, own in zip(unrolled.blocks, adapters, strict=True):
             for name, adapter in own.items():
                 matrix = getattr(block.attention if name in "qkvo" else block.mlp, name)
                 matrix.weight += 1.5 * adapter.b @ adapter.a
-        assert torch.allclose(built(tokens, tokens == 1), adapted, atol=1e-4)
+        adapted = looped(tokens, tokens == 1, adapters=adapters)
+        assert torch.allclose(unrolled(tokens, tokens == 1), adapted, atol=1e-4)
+
+
+def test_adapters_for_some_executions_only_are_a_bug():
+    looped = network(small(layers=4, recurrence=Recurrence(first=1, last=2, passes=2)))
+    tokens = stream(0, 8, 1)
+    with pytest.raises(AssertionError, match="for every execution"):
+        looped(tokens, tokens == 1, adapters=[{}] * 4)
 
 
 @pytest.mark.parametrize(("layers", "change", "message"), [
