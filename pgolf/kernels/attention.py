@@ -4,15 +4,26 @@ Position t attends to s iff s <= t and both lie in the same document; query head
 floor(h * kv_heads / heads); scores are scaled by 1/sqrt(dim). What a backend needs to know of the documents
 is prepared once a forward (`prepare`) and read by every layer (`attend`). `attend_reference` writes the
 definition out in float64 and is what all of it is tested against.
+
+    sdpa              torch's attention with the mask written out               everywhere; short rows
+    sdpa_documents    torch's causal attention, one document after the other    everywhere; not compiled
+    flex              blocks of scores, compiled                                 GPUs that Triton compiles for
+    torch_varlen, flash2, flash3    varlen kernels                               Ampere, Hopper
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from pgolf.kernels import flex, sdpa_documents, varlen
+from pgolf.kernels.documents import ordinals
+
+Backend = Literal["sdpa", "sdpa_documents", "flex", "torch_varlen", "flash2", "flash3"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 class Masked(NamedTuple):
@@ -21,17 +32,38 @@ class Masked(NamedTuple):
     mask: Bool[Tensor, "batch time time"]
 
 
-Layout = Masked
+Layout = Masked | sdpa_documents.Split | flex.Blocks | varlen.Packed
 
 
-def prepare(starts: Bool[Tensor, "batch time"]) -> Layout:
-    """The documents of a batch of rows, in the form that `attend` reads."""
-    return Masked(visible(starts))
+def prepare(
+    starts: Bool[Tensor, "batch time"],
+    backend: Backend = "sdpa",
+    longest: int | None = None,
+    device: torch.device | str | None = None,
+) -> Layout:
+    """The documents of a batch of rows, in the form that the backend reads.
+
+    `longest` promises that no document has more tokens (None: a row's length). `device` is where the layout
+    is read (None: where `starts` is); with `starts` on the CPU no backend waits for a GPU.
+
+    Raises:
+        ImportError: the backend's package is not installed (pgolf.kernels.choice says so beforehand).
+    """
+    place = starts.device if device is None else torch.device(device)
+    match backend:
+        case "sdpa":
+            return Masked(visible(starts.to(place)))
+        case "sdpa_documents":
+            return sdpa_documents.prepare(starts)
+        case "flex":
+            return flex.prepare(starts.to(place))
+        case _:
+            return varlen.prepare(starts, backend, longest or starts.shape[1], place)
 
 
 def visible(starts: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time time"]:
     """visible[b, t, s]: may position t read position s?"""
-    document: Int[Tensor, "batch time"] = starts.cumsum(dim=1)
+    document = ordinals(starts)
     same = document.unsqueeze(2) == document.unsqueeze(1)
     return same & torch.ones(same.shape[1:], dtype=torch.bool, device=starts.device).tril()
 
@@ -43,6 +75,12 @@ def attend(
     layout: Layout,
 ) -> Float[Tensor, "batch time heads dim"]:
     """Softmax attention over what the layout lets each position read."""
+    if isinstance(layout, varlen.Packed):
+        return varlen.attend(q, k, v, layout)
+    if isinstance(layout, flex.Blocks):
+        return flex.attend(q, k, v, layout)
+    if isinstance(layout, sdpa_documents.Split):
+        return sdpa_documents.attend(q, k, v, layout)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
@@ -59,15 +97,15 @@ def attend_reference(
     v: Float[Tensor, "batch time kv_heads dim"],
     starts: Bool[Tensor, "batch time"],
 ) -> Float[Tensor, "batch time heads dim"]:
-    """The definition, one query position at a time, in float64. Slow and obvious."""
+    """The definition, one query position at a time, in float64. Slow and obvious; differentiable."""
     batch, time, heads, dim = q.shape
     group = heads // k.shape[2]
-    out = torch.zeros(batch, time, heads, dim, dtype=torch.float64)
+    rows = []
     for b in range(batch):
         for t in range(time):
             begin = max(s for s in range(t + 1) if s == 0 or starts[b, s])
             for h in range(heads):
                 keys, values = (x[b, begin : t + 1, h // group].double() for x in (k, v))
                 weight = torch.softmax(keys @ q[b, t, h].double() / math.sqrt(dim), dim=0)
-                out[b, t, h] = weight @ values
-    return out.to(q.dtype)
+                rows.append(weight @ values)
+    return torch.stack(rows).view(q.shape).to(q.dtype)
