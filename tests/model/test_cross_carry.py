@@ -48,10 +48,10 @@ def test_worked_example():
     """Band of layers 4 and 5: first pass says 1 and 10; then layer 4 says 2 and layer 5 says 20."""
     module = FROZEN.build(4, 5)
     visits: dict[int, torch.Tensor] = {}
-    said = [(3, 7.0), (4, 1.0), (5, 10.0), (4, 2.0), (5, 20.0), (6, 7.0)]
+    said = [(3, 7.0), (4, 1.0), (5, 10.0), (4, 2.0), (5, 20.0), (6, 7.0), (6, 8.0)]
     out = [module(torch.full((1, 1, 1), value), layer, visits).item() for layer, value in said]
     assert out == pytest.approx(
-        [7, 1, 10, 1.5 * 2 + 0.25 * 1 - 0.5 * 10, 0.75 * 20 + 0.125 * 1 + 1.0 * 10, 7]
+        [7, 1, 10, 1.5 * 2 + 0.25 * 1 - 0.5 * 10, 0.75 * 20 + 0.125 * 1 + 1.0 * 10, 7, 8]
     )
 
 
@@ -117,8 +117,8 @@ def test_learned_numbers_begin_where_they_are_told():
 
 
 def test_skips_take_what_the_carry_made():
-    """The encoder's outputs are pushed after the carry: with a silent one, the skip table gets no gradient."""
-    carry = CrossCarry(beta=(0.0, 0.0), learned=False)
+    """The encoder's outputs are pushed after the carry: what it silenced gives the skip table no gradient."""
+    carry = CrossCarry(beta=(0.0, 1.0), learned=False)
     config = small(layers=4, u_net=UNet(), recurrence=Recurrence(first=0, last=1, passes=2, carry=carry))
     built, tokens = network(config), stream(3, 8, 1)
     built.hidden(tokens, tokens == 1).square().sum().backward()
