@@ -2,8 +2,8 @@
 
     Wo, Wdown: semi-orthogonal, times 1 / sqrt(2 L)        L layers
 
-so that the 2 L branches together double the stream's power at most, roughly. The PR 198 lineage had it for
-projections that are not flagged zero, and flagged all of them.
+so that each of the 2 L branches begins with a 2 L-th of the power that it would have with gain 1. The PR 198
+lineage had it for projections that are not flagged zero, and flagged all of them.
 """
 
 from typing import Literal

@@ -97,6 +97,7 @@ class GptConfig(Section):
         return Gpt(self, vocab_size)
 
     def build_values(self, vocab_size: int) -> ValueEmbeddingModule | None:
+        """The value embedding, if there is one."""
         if self.value_embedding is None:
             return None
         return self.value_embedding.build(
@@ -104,10 +105,12 @@ class GptConfig(Section):
         )
 
     def build_carry(self) -> CrossCarryModule | RecurAlphaModule | None:
+        """What passes of the recurrence take over from one another, if anything."""
         band = self.recurrence
         return band.carry.build(band.first, band.last) if band and band.carry else None
 
     def build_sides(self) -> AsymmetricSoftcapModule | None:
+        """The learned softcap, if it is asymmetric."""
         cap = self.softcap
         return cap.sides.build(cap.cap) if cap and cap.sides else None
 
