@@ -5,6 +5,7 @@ holds, `CaseOps` adds reserved symbols and codes the text). Deterministic: one t
 """
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,7 +49,7 @@ class Training:
         """Train on documents.
 
         Raises:
-            DataError: if the text is too small for the vocabulary.
+            DataError: if the text is too small for the vocabulary, or the vocabulary for its characters.
         """
         coded = documents if self.case is None else map(self.case.encode, documents)
         model = io.BytesIO()
@@ -57,10 +58,21 @@ class Training:
                 sentence_iterator=self.sentences(coded), model_writer=model, **{**FLAGS, **self.flags}
             )
         except (RuntimeError, OSError) as error:
-            raise DataError(
-                f"a vocabulary of {self.flags['vocab_size']} needs text to learn it from",
-                str(error).splitlines()[-1],
-                "use a smaller data.tokenizer.vocab_size or more text",
-            ) from None
+            raise _explained(str(error).splitlines()[-1], self.flags["vocab_size"]) from None
         learned = model.getvalue()
         return Tokenizer(learned if self.case is None else with_case_coding(learned, self.case))
+
+
+def _explained(said: str, vocab_size: int) -> DataError:
+    """What SentencePiece said, as a user can mend it."""
+    if found := re.search(r"smaller than required_chars\. (\d+) vs (\d+)", said):
+        return DataError(
+            "a vocabulary has room for special ids, 256 bytes, marks and the characters of the text",
+            f"{found[1]} for {found[2]}",
+            f"use a data.tokenizer.vocab_size (or base.vocab_size) above {found[2]}",
+        )
+    return DataError(
+        f"a vocabulary of {vocab_size} needs text to learn it from",
+        said,
+        "use a smaller data.tokenizer.vocab_size or more text",
+    )

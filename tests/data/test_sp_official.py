@@ -47,6 +47,16 @@ def test_a_leading_space_costs_nothing_after_a_boundary_alone(made):
     ]
 
 
+def test_digits_stand_alone_and_a_rare_character_is_spelt_in_bytes():
+    once = [*LESSONS, "a single ☃ among thousands of letters".encode()]
+    made = SpOfficial(vocab_size=400).train(once)
+    pieces = [made._sp.id_to_piece(v) for v in range(260, made.vocab_size)]
+    assert not any(sum(c.isdigit() for c in p) > 1 for p in pieces)
+    assert "☃" not in pieces
+    everything = SpOfficial(vocab_size=400, character_coverage=1.0).train(once)
+    assert everything._sp.piece_to_id("☃") > 259
+
+
 def test_long_documents_are_skipped_in_training_unless_asked_for():
     long = b" ".join(LESSONS)
     assert len(long) > 8192

@@ -189,6 +189,12 @@ def test_a_vocabulary_larger_than_the_text_can_teach_is_refused(name):
         SECTIONS[name].train([])
 
 
+@pytest.mark.parametrize("base", [SpBpe(vocab_size=300), SpOfficial(vocab_size=300)], ids=repr)
+def test_a_vocabulary_without_room_for_the_characters_is_refused_with_the_size_it_takes(base):
+    with pytest.raises(DataError, match=r"given: 300 for 3\d\d\n.*above 3\d\d"):
+        CaseOps(base=base).train(LESSONS)
+
+
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_stream_fits_its_own_tokenizer(name):
     """Folded capitals included: "™" is TM under NFKC, and its capitals were never coded."""
@@ -280,7 +286,11 @@ def test_the_look_up_rule_counts_what_sentencepiece_decodes(dummy_prefix, squeez
 
 
 def test_identity_without_byte_fallback_is_not_lossless():
-    flags = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "byte_fallback": False}
+    """Although it knows every character that lossless models are recognized by."""
+    flags = {
+        "normalization_rule_name": "identity", "remove_extra_whitespaces": False, "byte_fallback": False,
+        "required_chars": "ﬁ①\n\tab", "allow_whitespace_only_pieces": True,
+    }  # fmt: skip
     assert not Tokenizer(sentencepiece_model(**flags)).lossless
     assert Tokenizer(sentencepiece_model(**{**flags, "byte_fallback": True})).lossless
 
