@@ -48,6 +48,7 @@ GIVEN = {  # what the round hands to a space beside the trial and its path
     "optim.schedule": {"averaged": True},
     "quantize.calibrate": {"context": 256},
     "quantize.quantizer": {"context": 256},
+    "train.progressive_context": {"context": 96},
     "train.budget": {"base": Train(batch_tokens=1024, context=256), "tokens": 8192, "batches": (512, 1024)},
 }
 SPACES = [
@@ -105,7 +106,18 @@ SPACES = [
         "optim": ["adam", "ema", "muon", "optimizer", "schedule"],
         "pack": ["brotli_packer", "lzma_packer", "packer"],
         "quantize": ["calibrate", "gptq", "grids", "quant_gate", "quantizer", "rtn", "sd_clip"],
-        "train": ["budget"],
+        "train": [
+            "budget",
+            "focal",
+            "label_smoothing",
+            "late_qat",
+            "mtp",
+            "objective",
+            "progressive_context",
+            "token_weighting",
+            "warmup",
+            "z_loss",
+        ],
     }.items()
     for name in names
 ]

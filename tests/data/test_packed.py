@@ -66,6 +66,13 @@ def test_the_batch_is_contiguous_text(tmp_path):
         assert whole.tolist() == [BOS, *range(BASE + 1, BASE + 30)]
 
 
+def test_a_shard_may_hold_exactly_one_batch(tmp_path):
+    directory = written(tmp_path, [(21, [1])])
+    assert positions(take(opened(directory, Packed(tokens_per_row=4), 4, 4), 2)) == [[1, 6, 11, 16]] * 2
+    with pytest.raises(ConfigError, match="holds a batch of packed rows"):
+        opened(written(tmp_path, [(20, [1])]), Packed(tokens_per_row=4), 4, 4)
+
+
 def test_a_shard_without_documents_is_an_error(tmp_path):
     with pytest.raises(DataError, match="document start"):
         opened(written(tmp_path, [(100, [0]), (100, [])]), Packed(tokens_per_row=4), 4, 2)

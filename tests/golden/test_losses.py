@@ -22,7 +22,8 @@ def losses(work: Path) -> list[float]:
     from pgolf.optim.optimizer import Optim, Optimizer
     from pgolf.optim.schedule import Schedule
     from pgolf.runtime import Runtime
-    from pgolf.train.loop import _accumulate
+    from pgolf.train.gradients import Gradients
+    from pgolf.train.objective import Objective
     from tests.nets import VOCAB, small
     from tests.train.conftest import written
 
@@ -36,11 +37,12 @@ def losses(work: Path) -> list[float]:
         iter(Windows(written(work), 16, 16, seed=1)),
         [],
     )
+    gradients = Gradients(network, None, Objective(), None, "cpu", rows_at_once=8)
     for step in range(12):
-        curve.append(_accumulate(network, next(batches), 8, Runtime()))
+        curve.append(float(gradients.add(next(batches), 16)))
         optimizer.step(step / 12, 1 / 12)
     optimizer.finish()
-    return [*curve, _accumulate(network, next(batches), 8, Runtime())]
+    return [*curve, float(gradients.add(next(batches), 16))]
 
 
 def test_losses_are_as_they_were(tmp_path):

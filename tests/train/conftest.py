@@ -5,10 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.kernels.conftest import process
+
 
 @pytest.fixture(scope="session")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="session")
+def unchecked():
+    """A process in which functions can be compiled: here every call is checked for shapes and types."""
+    with process() as call:
+        yield call
 
 
 def written(directory: Path) -> Path:
