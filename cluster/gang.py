@@ -74,7 +74,9 @@ class Rank:
             os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK_INTERFACE
         report = GatedReport(gate, self._emit) if self.rank == 0 else silent
         gang = self.gang
-        runtime = Runtime(gang.device, self.rank, gang.ranks, gang.threads, report, self.command)
+        runtime = Runtime(
+            gang.device, self.rank, gang.ranks, gang.threads, report, gang.attention, command=self.command
+        )
         try:
             with runtime.joined(address):
                 result = job(runtime)

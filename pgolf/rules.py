@@ -22,6 +22,7 @@ class Gang(Section):
     cpus_per_rank: float = Field(1, gt=0)
     device: Literal["cpu", "cuda"] = "cpu"  # what a rank computes on
     threads: int = Field(1, ge=1)  # torch threads per rank: float sums depend on it
+    attention: str = "auto"  # backend of attention (pgolf.kernels.attention); auto: measured on a GPU
     gpu: str | None = None  # the GPU that times and memory are predicted for (pgolf.estimate.GPUS)
 
 

@@ -31,7 +31,7 @@ class Runtime:
     """One rank's view of the machine.
 
     `report(step, metrics)` carries live curves out; it may raise `InfeasibleTrial` to stop the trial
-    at a gate. It is called on rank 0 only.
+    at a gate. It is called on rank 0 only. `notes` go into the result's provenance.
     """
 
     device: str = "cpu"
@@ -39,6 +39,8 @@ class Runtime:
     world_size: int = 1
     threads: int = 1
     report: Report = field(default=silent, compare=False)
+    attention: str = "auto"  # backend asked for
+    notes: dict[str, str] = field(default_factory=dict, compare=False)  # what was chosen on the way
     command: str = field(default_factory=lambda: shlex.join(sys.argv), compare=False)  # for the record
 
     @property
@@ -49,7 +51,7 @@ class Runtime:
     def local(gang: Gang, report: Report = silent) -> "Runtime":
         """This process as its launcher describes it: torchrun's variables, or one rank alone."""
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        return Runtime(gang.device, rank, world, gang.threads, report)
+        return Runtime(gang.device, rank, world, gang.threads, report, gang.attention)
 
     @contextmanager
     def joined(self, init_method: str = "env://") -> Iterator["Runtime"]:
@@ -141,6 +143,7 @@ def provenance(runtime: Runtime) -> dict[str, object]:
             "device": runtime.device,
             "gpu": torch.cuda.get_device_name() if runtime.device == "cuda" else "",
         },
+        "chosen": dict(runtime.notes),
         "ranks": runtime.world_size,
         "threads": runtime.threads,
         "command": runtime.command,

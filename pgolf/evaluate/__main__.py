@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pgolf.evaluate.scorer import score
+from pgolf.evaluate.scorer import ROWS, score
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.blob import read_artifact
 from pgolf.formats.ledger import write_ledger
@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--context", type=int, required=True)
     parser.add_argument("--stride", type=int, required=True)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--attention", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sealed", type=Path, action="append", default=[])
     parser.add_argument("--out", type=Path, required=True)
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
         network = assemble(artifact.model, artifact.vocab_size, artifact.weights(), a.device)
         tokens = np.concatenate([np.asarray(read_shard(f)) for f in a.tokens])
         counts = np.concatenate([np.asarray(read_shard(f)) for f in a.bytes])
+        network.choose_attention(ROWS, a.context, name=a.attention)
     with scoring:
         scores = score(network, tokens, counts, Sliding(context=a.context, stride=a.stride), a.device)
     write_ledger(a.out, scores.windows, scores.nll)

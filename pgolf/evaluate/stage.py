@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pgolf.evaluate.scorer import Predictor, Scores, score
+from pgolf.evaluate.scorer import ROWS, Predictor, Scores, score
 from pgolf.evaluate.windows import Sliding
 from pgolf.formats.blob import ARTIFACT
 from pgolf.formats.checkpoint import Checkpoint
@@ -33,6 +33,7 @@ def probe(predictor: Predictor, tokens: Path, evaluate: Sliding, device: str) ->
 def _prequant(checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, evaluate: Sliding) -> Metrics:
     trained = Checkpoint.read(checkpoint)
     network = assemble(trained.model, trained.vocab_size, trained.weights, runtime.device)
+    network.choose_attention(ROWS, evaluate.context, name=runtime.attention)
     scores: Scores = score(network, *read_split(tokens, "select"), evaluate, runtime.device)
     np.save(out / "nll.npy", scores.nll)
     return dict(scores.metrics())
@@ -47,6 +48,7 @@ def evaluate_stage(split: str) -> Stage:
         arguments += [str(sidecar_of(shard, split)) for shard in shards]
         arguments += ["--context", str(evaluate.context), "--stride", str(evaluate.stride)]
         arguments += ["--device", runtime.device, "--threads", str(runtime.threads)]
+        arguments += ["--attention", runtime.attention]
         for store in {packed.parent.parent, tokens.parent.parent}:
             arguments += ["--sealed", str(store)]
         arguments += ["--out", str(out)]

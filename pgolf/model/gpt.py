@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pgolf.kernels.attention import Layout, prepare
+from pgolf.kernels.attention import Backend, Layout, prepare
+from pgolf.kernels.choice import Choice, Shape, choose
 from pgolf.model.adapter import Adapters
 from pgolf.model.asymmetric_softcap import AsymmetricSoftcapModule
 from pgolf.model.attention import Attention
@@ -169,7 +170,8 @@ class Gpt(nn.Module):
         )
         self.sides: AsymmetricSoftcapModule | None = config.build_sides()
         self.final_norm = RmsNorm()
-        self.dtype = torch.float32
+        self.device, self.dtype = "cpu", torch.float32
+        self.backend: Backend = "sdpa"
         self.order = tuple(config.order())
         self.roles = roles_of(self)
 
@@ -191,8 +193,22 @@ class Gpt(nn.Module):
 
     def on(self, device: str) -> "Gpt":
         """Move to a device; activations are bfloat16 on a GPU and float32 on a CPU."""
-        self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self.device, self.dtype = device, torch.bfloat16 if device == "cuda" else torch.float32
         return self.to(device)
+
+    def choose_attention(
+        self, rows: int, time: int, longest: int | None = None, name: str = "auto", compiled: bool = False
+    ) -> Choice:
+        """Settle on a backend for batches like this one; `auto` measures on a GPU.
+
+        Raises:
+            ConfigError: if the named backend does not exist or cannot run here.
+        """
+        a = self.config.attention
+        shape = Shape(a.heads, a.kv_heads, a.head_dim(self.config.width), time, rows, longest)
+        choice = choose(self.device, self.dtype, shape, name, compiled)
+        self.backend = choice.name
+        return choice
 
     def set_progress(self, progress: float) -> bool:
         """Switch on what is on at this fraction of the training run; whether anything changed."""
@@ -206,9 +222,12 @@ class Gpt(nn.Module):
         """The run fractions at which `set_progress` changes the network, in order."""
         return self.config.recurrence.switches() if self.config.recurrence else ()
 
-    def layout(self, starts: Bool[Tensor, "batch time"]) -> Layout:
-        """The rows' documents as attention reads them. Outside what is compiled: shapes depend on data."""
-        return prepare(starts)
+    def layout(self, starts: Bool[Tensor, "batch time"], longest: int | None = None) -> Layout:
+        """The rows' documents as attention reads them, none longer than `longest` tokens.
+
+        Outside what is compiled: shapes depend on data. `starts` may lie on the CPU still.
+        """
+        return prepare(starts, self.backend, longest, self.device)
 
     def forward(
         self,
