@@ -48,6 +48,12 @@ class RunConfig(Section):
             raise RuleBroken(
                 "GPTQ needs calibration", "calibrate=null", "set calibrate, or quantize.kind=rtn"
             )
+        if self.train.loader.kind == "packed" and self.model.rope.scaling is not None:
+            raise RuleBroken(
+                "rows of packed documents leave RoPE's frequencies alone",
+                f"model.rope.scaling.kind={self.model.rope.scaling.kind} with train.loader.kind=packed",
+                "model.rope.scaling=null, or another loader",
+            )
         if self.train.rows % self.rules.gang.ranks:
             ranks = self.rules.gang.ranks
             rows = max(self.train.rows // ranks, 1) * ranks

@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pgolf.data.packed import Packed
+from pgolf.model.ntk import Ntk
 from pgolf.model.rope import Rope
+from pgolf.model.yarn import Yarn
+from pgolf.recipes import tiny
 from tests.conformance.technique import TechniqueContract
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -64,3 +68,13 @@ def test_positions_make_a_difference():
 def test_an_odd_number_of_dimensions_is_refused():
     with pytest.raises(ValidationError, match="pairs"):
         Rope(dims=7)
+
+
+@pytest.mark.parametrize("scaling", [Ntk(), Yarn()])
+def test_scaled_frequencies_are_refused_where_rows_are_packed(scaling):
+    base = tiny()
+    packed = base.but(train=base.train.but(loader=Packed(tokens_per_row=1024)))
+    scaled = base.model.but(rope=base.model.rope.but(scaling=scaling))
+    assert base.but(model=scaled).model.rope.scaling == scaling
+    with pytest.raises(ValidationError, match="leave RoPE's frequencies alone"):
+        packed.but(model=scaled)
