@@ -1,5 +1,9 @@
 """What the tests call in another process (see conftest): compiled functions and interpreted kernels."""
 
+import subprocess
+import tempfile
+from pathlib import Path
+
 import torch
 
 from pgolf.kernels.attention import attend, prepare
@@ -24,3 +28,78 @@ def refusal(function, *arguments):
         return f"no error, but {function(*arguments)}"
     except Exception as error:
         return str(error)
+
+
+def cross_entropy(logits, targets, cap, of_nats, of_lse, compiled=False):
+    """(nats, lse, gradient of the logits) by the kernel, for these gradients of the two outputs."""
+    z = logits.detach().requires_grad_()  # a view stays one
+    run = torch.compile(kernel_scores, backend="aot_eager", fullgraph=True) if compiled else kernel_scores
+    nats, lse = run(z, targets, cap)
+    (grad,) = torch.autograd.grad((nats, lse), z, (of_nats, of_lse))
+    return nats.detach(), lse.detach(), grad
+
+
+def kernel_scores(logits, targets, cap):
+    """What `softcap_cross_entropy` does on CUDA, wherever the logits are."""
+    from pgolf.kernels.softcap_cross_entropy import _sides, fused
+
+    return fused(logits, targets, *_sides(cap))
+
+
+def operations_are_sound(logits, targets, cap):
+    """torch's own checks of both operations: schema, what the fakes return, autograd, under compilation."""
+    from pgolf.kernels.softcap_cross_entropy import _sides, fused, fused_backward
+
+    sides, ones = _sides(cap), torch.ones(len(logits))
+    backward = torch.library.opcheck(
+        fused_backward,
+        (ones, ones, logits.bfloat16(), targets, ones, *sides),
+        test_utils=("test_schema", "test_faketensor"),
+    )
+    forward = torch.library.opcheck(fused, (logits.bfloat16().requires_grad_(), targets, *sides))
+    return {*forward.values(), *backward.values()}
+
+
+def compiled_for_hopper(kernel, types, constants, aligned, **options):
+    """A Triton kernel as machine code for compute capability 9.0, where it needs no GPU: (PTX, the compiler's
+    report of registers and memory). `types` of the arguments; `aligned`: those divisible by 16, as launches
+    find them."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = kernel.arg_names
+    source = ASTSource(
+        kernel,
+        {name: types.get(name, "constexpr") for name in names},
+        {(names.index(name),): value for name, value in constants.items()},
+        {(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
+    )
+    made = triton.compile(
+        source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": True, **options}
+    )
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        report = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        )
+    return made.asm["ptx"], report.stdout
+
+
+def cross_entropy_for_hopper(capped):
+    from pgolf.kernels import softcap_cross_entropy_triton as kernels
+
+    both = {"logits": "*bf16", "targets": "*i64", "lse": "*fp32", "stride": "i32"}
+    caps = {"up": "fp32", "down": "fp32"}
+    constants = {"VOCAB": 8192, "CAPPED": capped, "COLUMNS": kernels.COLUMNS}
+    results = []
+    for kernel, own in (
+        (kernels._forward, {"nats": "*fp32"}),
+        (kernels._backward, {"grad_nats": "*fp32", "grad_lse": "*fp32", "out": "*bf16"}),
+    ):
+        results.append(
+            compiled_for_hopper(kernel, both | own | caps, constants, [*both, *own], num_warps=kernels.WARPS)
+        )
+    return results
