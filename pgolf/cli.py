@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from pgolf.cli_data import app as data_app
 from pgolf.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
     help="Search for the best deployed tiny language model. Begin with `pgolf search laptop`.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+app.add_typer(data_app, name="data")
 
 StoreOption = Annotated[str, typer.Option("--store", help="Directory or fsspec URL of stages and records.")]
 TrackingOption = Annotated[
@@ -49,6 +52,8 @@ def main() -> None:
         print(f"pgolf: {error}", file=sys.stderr)
         sys.exit(2)
     except USAGE as error:
+        if not error.format_message():  # type: ignore[attr-defined]
+            sys.exit(0)  # a group without a command has shown its help
         print(f"pgolf: {_usage(error)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
