@@ -34,9 +34,9 @@ class Gradients:
 
     def __init__(
         self, network: Gpt, heads: MtpHeads | None, objective: Objective, weigher: Weigher | None,
-        device: str, rows_at_once: int, compiled: bool = False,
+        device: str, rows_at_once: int, compiled: bool = False, longest: int | None = None,
     ) -> None:  # fmt: skip
-        self.network, self.weigher, self.device = network, weigher, device
+        self.network, self.weigher, self.device, self.longest = network, weigher, device, longest
         self.rows_at_once = rows_at_once
         minimized = None if objective.is_plain else objective
 
@@ -64,7 +64,7 @@ class Gradients:
         """What one forward takes at a time: a part of the rows on the device, and its layout."""
         for part in batch.parts(self.rows_at_once):
             cut = part.capped(context)
-            layout = self.network.layout(cut.starts.to(self.device))
+            layout = self.network.layout(cut.starts, self.longest)
             there = cut.to(self.device)
             yield (there if self.weigher is None else replace(there, weights=self.weigher(there))), layout
 

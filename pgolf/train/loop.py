@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import Field, model_serializer, model_validator
@@ -23,6 +23,7 @@ from pgolf.data.prefetch import Prefetch
 from pgolf.data.shuffled_windows import ShuffledWindows
 from pgolf.errors import Infeasible, InfeasibleTrial
 from pgolf.formats.checkpoint import Checkpoint
+from pgolf.kernels.attention import Backend
 from pgolf.model.gpt import Gpt, GptConfig
 from pgolf.optim.optimizer import Optim, Optimizer
 from pgolf.runtime import Clock, Runtime, forget_peak_memory, peak_memory_bytes
@@ -143,6 +144,11 @@ class _Run:
     ) -> None:  # fmt: skip
         self.runtime, self.section, self.vocab_size, self.compiled = runtime, section, vocab_size, compiled
         self.network = model.build(vocab_size).reset(seed).on(runtime.device)
+        choice = self.network.choose_attention(
+            section.forward_rows, section.row_tokens, section.context, runtime.attention, compiled
+        )
+        self.network.backend = cast(Backend, runtime.agree(choice.name))
+        runtime.notes["attention"] = f"{self.network.backend}: {choice.why}"
         self.data = Batches(
             tokens, section.loader, section.context, section.rows, seed, runtime.rank, runtime.world_size
         )
@@ -153,7 +159,14 @@ class _Run:
                 weigher = objective.weigher(self.data.stream, vocab_size, section.context, runtime.device)
         self.optimizer = Optimizer(optim, self.network, runtime, heads)
         self.gradients = Gradients(
-            self.network, heads, objective, weigher, runtime.device, section.forward_rows, compiled
+            self.network,
+            heads,
+            objective,
+            weigher,
+            runtime.device,
+            section.forward_rows,
+            compiled,
+            longest=section.context,
         )
         self.switches = Switches(self.network, section.late_qat)
         self.contexts = ContextClock(section.progressive_context, section.context)

@@ -92,7 +92,7 @@ def test_every_state_takes_its_steps_and_none_of_it_is_on_the_clock(tokens, tmp_
 def boundaries(longest: int):
     """The layout of a varlen kernel, whose size depends on how many documents there are."""
 
-    def layout(starts):
+    def layout(starts, given):
         return Boundaries(cu_seqlens(starts, longest), longest, "flash2")
 
     return layout
