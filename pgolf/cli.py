@@ -308,7 +308,8 @@ def recipes(
     Times are per step of the whole gang, with everything switched on. Example: `pgolf recipes --gpu H200`
     """
     from pgolf.estimate import estimate
-    from pgolf.recipes import PUBLISHED, RECIPES
+    from pgolf.recipes import RECIPES
+    from pgolf.records import PUBLISHED
 
     rows: list[dict[str, Any]] = []
     for name, make in RECIPES.items():

@@ -13,11 +13,13 @@ stacks that use these grids; small models' short rows are less Gaussian.
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
+from pgolf.data.packed import Packed
 from pgolf.data.source import PythonStdlib
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.errors import ConfigError, Infeasible, nearest
@@ -30,6 +32,7 @@ from pgolf.train.budget import Seconds
 
 ACHIEVED_ON_H100 = 255e12  # FLOP/s per GPU that the record stacks reach
 H100_PEAK = 989e12
+PACKED_CONTEXT = 1024  # tokens: what a packed row's documents (about 800 tokens each) leave to be read
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,12 @@ def artifact_bytes(config: RunConfig, network: Gpt) -> int:
             bits += p.numel() * bits_per_weight(config.quantize.grids.of(role)) + 16 * p.shape[0]
         else:
             bits += 16 * p.numel()
-    return int(bits / 8) + len(compressed_source())
+    return int(bits / 8) + _code_bytes()
+
+
+@cache
+def _code_bytes() -> int:
+    return len(compressed_source())
 
 
 def bits_per_weight(grid: SdClip) -> float:
@@ -155,14 +163,16 @@ def train_flops_per_token(config: RunConfig, network: Gpt) -> float:
 
 def mean_context(config: RunConfig) -> float:
     """Positions that attention reads on average. A packed row is cut at documents (about 800 tokens each)."""
-    return config.train.context / 2
+    packed = isinstance(config.train.loader, Packed)
+    return (min(config.train.context, PACKED_CONTEXT) if packed else config.train.context) / 2
 
 
 def peak_memory_bytes(config: RunConfig, network: Gpt) -> int:
     """Weights, gradients, moments and average; activations of the rows computed at once, on one rank."""
     c = config.model
     ranks = config.rules.gang.ranks
-    at_once = min(config.train.rows_at_once * config.train.context, config.train.batch_tokens // ranks)
+    rows = min(config.train.forward_rows, config.train.rows // ranks)
+    at_once = rows * config.train.row_tokens
     per_block = 2 * (14 * c.width + 2 * c.mlp.hidden(c.width))
     activations = at_once * (len(network.order) * per_block + 4 * network.vocab_size)
     return int(24 * network.params + activations)

@@ -1,6 +1,7 @@
 """Named starting points. A recipe is a function; variants derive from another and change a few lines.
 
-The laptop recipes play the same game with everything scaled down, under the `laptop` profile.
+The records of the competition are in pgolf.records; the laptop recipes play the same game with everything
+scaled down, under the `laptop` profile.
 """
 
 from collections.abc import Callable
@@ -20,26 +21,12 @@ from pgolf.optim.schedule import Schedule
 from pgolf.quantize.calibrate import Calibrate
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.grids import RoleGrids
-from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
-from pgolf.rules import LAPTOP, PARAMETER_GOLF
+from pgolf.records import RECORDS, naive_baseline
+from pgolf.rules import LAPTOP
 from pgolf.run import RunConfig
-from pgolf.train.budget import Seconds, Steps
+from pgolf.train.budget import Steps
 from pgolf.train.loop import Train
-
-
-def naive_baseline() -> RunConfig:
-    """The competition's first baseline: 9 layers of width 512, relu^2, full RoPE, int8 rows."""
-    return RunConfig(
-        name="naive_baseline",
-        model=GptConfig(rope=Rope(dims=64)),
-        optim=Optim(),
-        train=Train(budget=Seconds(seconds=600), batch_tokens=524_288, context=1024),
-        quantize=Rtn(grids=_int8()),
-        calibrate=None,
-        evaluate=Sliding(context=1024, stride=1024),
-        rules=PARAMETER_GOLF,
-    )
 
 
 def laptop_baseline() -> RunConfig:
@@ -48,6 +35,7 @@ def laptop_baseline() -> RunConfig:
         name="laptop_baseline",
         data=PythonStdlib(),
         model=GptConfig(layers=4, width=96, attention=Attention(heads=4, kv_heads=2), rope=Rope(dims=24)),
+        optim=Optim(),
         train=Train(budget=Steps(steps=100), batch_tokens=2048, context=256, rows_at_once=16),
         evaluate=Sliding(context=256, stride=128),
         rules=LAPTOP,
@@ -89,13 +77,8 @@ def tiny() -> RunConfig:
     )
 
 
-def _int8() -> RoleGrids:
-    grid = SdClip(bits=8, clip_sigmas=20.0)
-    return RoleGrids(embedding=grid, attention=grid, mlp=grid)
-
-
 RECIPES: dict[str, Callable[[], RunConfig]] = {
-    f.__name__: f for f in (naive_baseline, laptop_baseline, laptop_late, tiny)
+    f.__name__: f for f in (*RECORDS, laptop_baseline, laptop_late, tiny)
 }
 
 
@@ -106,8 +89,3 @@ def recipe(name: str) -> RunConfig:
             "a config is a file that can be read, or a recipe's name", name, nearest(name, RECIPES)
         )
     return RECIPES[name]()
-
-
-PUBLISHED: dict[str, dict[str, float]] = {
-    "naive_baseline": {"bpb": 1.22437, "artifact_bytes": 15_863_489},  # the competition's first record
-}

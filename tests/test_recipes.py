@@ -4,7 +4,8 @@ import pytest
 
 from pgolf.errors import ConfigError
 from pgolf.estimate import estimate
-from pgolf.recipes import PUBLISHED, RECIPES, recipe
+from pgolf.recipes import RECIPES, recipe
+from pgolf.records import PUBLISHED
 from pgolf.rules import PARAMETER_GOLF
 from pgolf.train.budget import Steps
 
