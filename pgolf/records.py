@@ -56,9 +56,9 @@ from pgolf.train.progressive_context import ContextStage, ProgressiveContext
 SLIDING = Sliding(context=2048, stride=64)
 
 
-def fineweb(variant: str, vocab_size: int) -> Shards:
-    """The published shards where `pgolf data fetch VARIANT` puts them, below the working directory."""
-    at = f"data/fineweb/{variant}"
+def fineweb(variant: str, vocab_size: int, root: str = "data/fineweb") -> Shards:
+    """The published shards where `pgolf data fetch VARIANT` puts them."""
+    at = f"{root}/{variant}"
     return Shards(
         train=f"{at}/fineweb_train_*.bin",
         validation=f"{at}/fineweb_val_*.bin",

@@ -58,9 +58,9 @@ class RunConfig(Section):
             ranks = self.rules.gang.ranks
             rows = max(self.train.rows // ranks, 1) * ranks
             raise RuleBroken(
-                "a batch's rows (train.batch_tokens / train.context) are shared evenly by the ranks",
+                "a batch's rows (train.batch_tokens / tokens of a row) are shared evenly by the ranks",
                 f"{self.train.rows} rows on {ranks} ranks",
-                f"train.batch_tokens={rows * self.train.context}",
+                f"train.batch_tokens={rows * self.train.row_tokens}",
             )
         return self
 

@@ -5,8 +5,10 @@ from optuna.trial import BaseTrial
 from pgolf.evaluate.windows import Sliding
 
 
-def windows(trial: BaseTrial, at: str, trained: int) -> Sliding:
+def windows(trial: BaseTrial, at: str, trained: int, finest: int = 4) -> Sliding:
     return Sliding(
         context=trial.suggest_categorical(f"{at}.context", [trained, 2 * trained]),
-        stride=trial.suggest_categorical(f"{at}.stride", [trained // 4, trained // 2, trained]),
+        stride=trial.suggest_categorical(
+            f"{at}.stride", [trained // n for n in (32, 4, 2, 1) if n <= finest][::-1]
+        ),
     )

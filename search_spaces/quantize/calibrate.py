@@ -7,5 +7,8 @@ from pgolf.quantize.calibrate import Calibrate
 
 def calibrate(trial: BaseTrial, at: str, context: int) -> Calibrate:
     return Calibrate(
-        tokens=trial.suggest_categorical(f"{at}.tokens", [4096, 16_384, 65_536]), context=context
+        tokens=trial.suggest_categorical(
+            f"{at}.tokens", [4096, 16_384, 65_536, *([262_144] if context >= 1024 else [])]
+        ),
+        context=context,
     )
