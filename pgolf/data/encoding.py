@@ -5,6 +5,8 @@ depend on how many processes there are.
 """
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -45,6 +47,15 @@ _tokenizer: Tokenizer | None = None  # of this worker process
 def _start_worker(model: Path) -> None:
     global _tokenizer
     _tokenizer = Tokenizer.load(model)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed says nothing, and its workers would wait for their next chunk for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has one"
+    parent.join()
+    os._exit(1)
 
 
 def _work(side: Side, texts: list[bytes]) -> Encoded:

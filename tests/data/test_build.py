@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +35,7 @@ from pgolf.formats.shards import BOS, read_shard, read_split, shards_of
 from pgolf.runtime import Runtime
 from pgolf.stage import Store
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
     f"The parcel number {i} was sent to Street {i * 7} on a day in May\n".encode() * 3 for i in range(150)
 ]
@@ -323,6 +328,35 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path, models):
     build(asked([jsonl(tmp_path / "d.jsonl", TEXTS)], models["sp_bpe"]), tmp_path / "o")
     assert sorted(f.name for f in tmp_path.iterdir()) == ["d.jsonl", "o"]
     assert "000" not in {f.name for f in (tmp_path / "o").iterdir()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads process ids from /proc")
+def test_a_build_that_is_killed_leaves_no_shard_and_no_process(tmp_path, models):
+    """Its workers end by themselves; the same command then starts anew."""
+    file = jsonl(tmp_path / "d.jsonl", [f"{i} ".encode() + b"".join(TEXTS[:40]) for i in range(2500)])
+    command = [sys.executable, "-m", "pgolf", "data", "build", str(file), "--out", str(tmp_path / "o"),
+               "--tokenizer", str(models["sp_bpe"]), "--workers", "2"]  # fmt: skip
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL, text=True
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    encoding_begun = tmp_path / ".o.building" / "shards" / "train_000000.bin"
+    deadline = time.monotonic() + 60
+    while not encoding_begun.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    pids = children.read_text().split()
+    assert len(pids) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    assert not (tmp_path / "o").exists()
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "a worker goes on without its parent"
+        time.sleep(0.05)
+    build(asked([jsonl(file, TEXTS)], models["sp_bpe"]), tmp_path / "o")
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["d.jsonl", "o"]
 
 
 @pytest.mark.parametrize(
