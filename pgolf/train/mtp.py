@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pgolf.formats.shards import BOS
 from pgolf.model.linear import Linear
@@ -47,16 +46,15 @@ class MtpHeads(nn.Module):
         self,
         hidden: Float[Tensor, "rows time d"],
         targets: Int[Tensor, "rows time"],
-        capped: Callable[[Tensor], Tensor],
+        nats_of: Callable[[Tensor, Tensor], Tensor],
     ) -> Float[Tensor, ""]:
-        """The mean over heads of CE_k; `capped` is the network's softcap."""
+        """The mean over heads of CE_k; `nats_of` scores raw logits [rows, time, vocab] as the network's own are."""
         time = hidden.shape[1]
         total = hidden.new_zeros((), dtype=torch.float32)
         for k, head in enumerate(self.heads, start=1):
             if k < time:
-                logits = capped(head(hidden[:, : time - k]).float())
-                nats = F.cross_entropy(logits.flatten(0, 1), targets[:, k:].flatten(), reduction="none")
-                total = total + nats.masked_fill(~same_document(targets, k).flatten(), 0.0).sum()
+                nats = nats_of(head(hidden[:, : time - k]), targets[:, k:])
+                total = total + nats.masked_fill(~same_document(targets, k), 0.0).sum()
         return total / (len(self.heads) * targets.numel())
 
 

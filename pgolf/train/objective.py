@@ -9,7 +9,6 @@ In this regime, with its real budget, plain cross-entropy has beaten every other
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from pgolf.data.batch import Batch
 from pgolf.data.stream import Stream
 from pgolf.kernels.attention import Layout
+from pgolf.kernels.softcap_cross_entropy import softcap_cross_entropy
 from pgolf.model.gpt import Gpt
 from pgolf.section import Section
 from pgolf.train.focal import Focal
@@ -60,14 +60,6 @@ class Loss(NamedTuple):
     nats: Float[Tensor, ""]  # plain cross-entropy, without gradient: what is reported
 
 
-class Scored(NamedTuple):
-    """Of each token, in float32."""
-
-    nats: Float[Tensor, "rows time"]  # plain cross-entropy
-    lse: Float[Tensor, "rows time"]  # log of the softmax's normalizer
-    mean_logit: Float[Tensor, "rows time"]  # of the capped logits, over the vocabulary
-
-
 def loss(
     network: Gpt,
     heads: MtpHeads | None,
@@ -83,31 +75,43 @@ def loss(
         nats = loss_nats(network, batch, layout)
         return Loss(nats, nats.detach())
     hidden = network.hidden(batch.tokens, batch.starts, layout)
-    scored = _scored(network, hidden, batch.targets)
-    tokens = scored.nats
+    raw = network.raw_logits(hidden)
+    plain, lse = scored(network, raw, batch.targets)
+    tokens = plain
     if objective.label_smoothing is not None:
-        tokens = objective.label_smoothing.smoothed(*scored)
+        mean_logit = network.softcapped(raw.float()).mean(dim=2)
+        tokens = objective.label_smoothing.smoothed(plain, lse, mean_logit)
     if objective.focal is not None:
-        tokens = tokens * objective.focal.factor(scored.nats)
+        tokens = tokens * objective.focal.factor(plain)
     if batch.weights is not None:
         tokens = tokens * batch.weights
     if objective.z_loss is not None:
-        tokens = tokens + objective.z_loss.penalty(scored.lse)
+        tokens = tokens + objective.z_loss.penalty(lse)
     total = tokens.mean()
     if objective.mtp is not None:
         assert heads is not None, "heads are made for a run with mtp"
-        total = total + objective.mtp.weight * heads(hidden, batch.targets, network.softcapped)
-    return Loss(total, scored.nats.detach().mean())
+        ahead = heads(hidden, batch.targets, lambda logits, targets: scored(network, logits, targets)[0])
+        total = total + objective.mtp.weight * ahead
+    return Loss(total, plain.detach().mean())
 
 
 def loss_nats(network: Gpt, batch: Batch, layout: Layout | None = None) -> Float[Tensor, ""]:
     """Mean cross-entropy over the batch, in nats per token."""
+    if batch.tokens.is_cuda:
+        raw = network.raw_logits(network.hidden(batch.tokens, batch.starts, layout))
+        return scored(network, raw, batch.targets)[0].mean()
     logits = network(batch.tokens, batch.starts, layout)
     return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
 
 
-def _scored(network: Gpt, hidden: Float[Tensor, "rows time d"], targets: Int[Tensor, "rows time"]) -> Scored:
-    logits = network.softcapped(network.raw_logits(hidden).float())
-    lse = torch.logsumexp(logits, dim=2)
-    nats = lse - logits.gather(2, targets.unsqueeze(2)).squeeze(2)
-    return Scored(nats, lse, logits.mean(dim=2))
+def scored(
+    network: Gpt, raw: Float[Tensor, "rows time vocab"], targets: Int[Tensor, "rows time"]
+) -> tuple[Float[Tensor, "rows time"], Float[Tensor, "rows time"]]:
+    """(plain cross-entropy, log of the softmax's normalizer) of each token, in float32, from raw logits."""
+    if network.sides is None:
+        nats, lse = softcap_cross_entropy(raw.flatten(0, 1), targets.flatten(), network.cap)
+    else:  # learned: no constant that a kernel could take
+        nats, lse = softcap_cross_entropy(
+            network.softcapped(raw.float()).flatten(0, 1), targets.flatten(), None
+        )
+    return nats.view(targets.shape), lse.view(targets.shape)

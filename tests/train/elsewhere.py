@@ -1,5 +1,6 @@
 """What the tests call in another process (tests/kernels/conftest.py says why): compiled training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -80,12 +81,19 @@ def losses_across_switches(
         return found, before, torch._dynamo.utils.counters["stats"]["unique_graphs"], error
 
 
-def compiled_run(tokens: Path, out: Path, compiled: bool) -> dict[str, float]:
-    """The metrics of a short run with a recurrence that switches on in it."""
+def compiled_run(tokens: Path, out: Path, compiled: bool) -> tuple[dict[str, float], list[int]]:
+    """The metrics of a short run with a recurrence that switches on in it; graphs at every report."""
     gradients.BACKEND = "aot_eager"
-    return loop.train(
-        tokens, out=out, runtime=Runtime(), seed=0,
+    graphs: list[int] = []
+    torch._dynamo.utils.counters.clear()
+
+    def report(step: int, metrics: Mapping[str, float]) -> None:
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+    made = loop.train(
+        tokens, out=out, runtime=Runtime(report=report), seed=0,
         model=small(layers=2, recurrence=Recurrence(first=1, last=1, passes=2, from_fraction=0.5)), optim=Optim(),
         train=Train(budget=Steps(steps=4), batch_tokens=64, context=16, compile=compiled), vocab_size=VOCAB,
         probe=lambda _: 2.0,
     )  # fmt: skip
+    return dict(made), graphs

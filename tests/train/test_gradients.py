@@ -82,5 +82,8 @@ def test_a_compiled_run_comes_to_the_loss_of_one_that_is_not(tokens, tmp_path, u
     for compiled in (False, True):
         (tmp_path / str(compiled)).mkdir()
         ends.append(unchecked(compiled_run, tokens, tmp_path / str(compiled), compiled))
-    assert ends[0]["final_train_loss"] == pytest.approx(ends[1]["final_train_loss"], rel=1e-4)
-    assert ends[0]["steps"] == ends[1]["steps"] == 4, "warm-up steps are not counted"
+    (eager, none), (compiled, graphs) = ends
+    assert eager["final_train_loss"] == pytest.approx(compiled["final_train_loss"], rel=1e-4)
+    assert eager["steps"] == compiled["steps"] == 4, "warm-up steps are not counted"
+    assert not any(none)
+    assert set(graphs) == {2}, "both graphs were there at the first report, none came after it"

@@ -75,13 +75,13 @@ def test_soft_rounding_has_its_true_gradient_and_grows_sharp():
 
 def test_noise_is_uniform_within_half_a_step_and_new_at_every_step_and_matrix():
     w = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
-    first, second = (Noisy(bits=4).rounding(number, CPU) for number in (0, 1))
+    first, second, third = (Noisy(bits=4).rounding(number, CPU) for number in (0, 1, 2))
     noise = []
-    for rounder, step in ((first, 1), (first, 2), (second, 1), (first, 1)):
+    for rounder, step in ((first, 1), (first, 2), (second, 1), (first, 1), (first, 3), (third, 1)):
         rounder.turn(0.9, step)
         noise.append((rounder(w) - w) / Noisy(bits=4).steps(w))
     assert torch.equal(noise[0], noise[3]), "ranks need the same"
-    for a, b in ((0, 1), (0, 2)):
+    for a, b in ((0, 1), (0, 2), (0, 4), (0, 5)):
         assert abs(torch.corrcoef(torch.stack([noise[a].flatten(), noise[b].flatten()]))[0, 1]) < 0.06
     for u in noise:
         assert u.abs().max() <= 0.5 + 1e-4

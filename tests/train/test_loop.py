@@ -15,6 +15,7 @@ from pgolf.data.sequential import Sequential
 from pgolf.data.shuffled_windows import ShuffledWindows
 from pgolf.errors import Infeasible, InfeasibleTrial
 from pgolf.formats.checkpoint import Checkpoint
+from pgolf.model.linear import Linear
 from pgolf.model.recurrence import Recurrence
 from pgolf.optim.adam import Adam
 from pgolf.optim.ema import Ema
@@ -150,24 +151,38 @@ def test_however_a_run_ends_its_thread_ends_with_it(tokens, tmp_path, end):
     assert threads() == 0
 
 
-def test_what_switches_on_switches_on_at_its_fraction_and_is_deployed(tokens, tmp_path):
-    """Probes at a quarter, a half and three quarters see the passes of their time; the checkpoint has all."""
-    seen = []
+def test_what_switches_on_switches_on_at_its_fraction(tokens, tmp_path):
+    """Probes at a quarter, a half and three quarters see the passes of their time."""
+    orders = []
     band = Recurrence(first=1, last=1, passes=3, from_fraction=0.4, stagger_fraction=0.3)
     (tmp_path / "out").mkdir()
     loop.train(
-        tokens, out=tmp_path / "out", runtime=Runtime(), seed=0, model=small(layers=2, recurrence=band), optim=Optim(),
-        train=SHORT.but(budget=Steps(steps=8)), vocab_size=VOCAB, probe=lambda net: float(seen.append(net) or 2.0),
-    )  # fmt: skip
-    assert seen[0].order == (0, 1, 1, 1), "after the run"
-    orders = []
-    (tmp_path / "again").mkdir()
-    loop.train(
-        tokens, out=tmp_path / "again", runtime=Runtime(), seed=0, model=small(layers=2, recurrence=band),
+        tokens, out=tmp_path / "out", runtime=Runtime(), seed=0, model=small(layers=2, recurrence=band),
         optim=Optim(), train=SHORT.but(budget=Steps(steps=8)), vocab_size=VOCAB,
         probe=lambda net: float(orders.append(net.order) or 2.0),
     )  # fmt: skip
     assert orders == [(0, 1), (0, 1), (0, 1, 1)], "the last step before each probe began at 1/8, 3/8 and 5/8"
+
+
+def test_the_last_loss_is_that_of_the_network_as_deployed(tokens, tmp_path, monkeypatch):
+    """However early the last step began: everything on, nothing rounded."""
+    seen = []
+    original = loop.loss_nats
+
+    def watched(network, batch, layout=None):
+        rounded = [m for m in network.modules() if isinstance(m, Linear) and m.rounding is not None]
+        seen.append((network.order, rounded))
+        return original(network, batch, layout)
+
+    monkeypatch.setattr(loop, "loss_nats", watched)
+    (tmp_path / "out").mkdir()
+    band = Recurrence(first=1, last=1, passes=2, from_fraction=0.6)
+    train = SHORT.but(budget=Steps(steps=2), late_qat={"kind": "straight_through", "from_fraction": 0.2})
+    loop.train(
+        tokens, out=tmp_path / "out", runtime=Runtime(), seed=0, model=small(layers=2, recurrence=band), optim=Optim(),
+        train=train, vocab_size=VOCAB, probe=lambda _: 2.0,
+    )  # fmt: skip
+    assert seen == [((0, 1, 1), [])]
 
 
 def test_a_change_of_context_cuts_segments_and_warms_the_rate_up_again(tokens, tmp_path, monkeypatch):

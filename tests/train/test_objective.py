@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pgolf.data.batch import Batch
 from pgolf.data.loader import Windows
+from pgolf.data.starts import document_starts
 from pgolf.data.stream import Stream
 from pgolf.train.focal import Focal
 from pgolf.train.gradients import Gradients
@@ -17,7 +18,7 @@ from pgolf.train.mtp import Mtp
 from pgolf.train.objective import Objective, loss, loss_nats
 from pgolf.train.token_weighting import TailEmphasis
 from pgolf.train.z_loss import ZLoss
-from tests.nets import VOCAB, network, small
+from tests.nets import VOCAB, network, small, stream
 
 ALL = Objective(
     z_loss=ZLoss(coefficient=0.01), label_smoothing=LabelSmoothing(epsilon=0.1), focal=Focal(gamma=1.5),
@@ -26,8 +27,11 @@ ALL = Objective(
 
 
 @pytest.fixture
-def batch(tokens) -> Batch:
-    return next(iter(Windows(tokens, 16, 4, seed=0)))
+def batch() -> Batch:
+    """Four rows of several documents each."""
+    rows = torch.cat([stream(seed, 17, 4) for seed in range(4)])
+    tokens = rows[:, :-1].contiguous()
+    return Batch(tokens, document_starts(tokens), rows[:, 1:].contiguous())
 
 
 def weighed(batch: Batch, seed: int = 0) -> Batch:
@@ -56,16 +60,15 @@ def test_without_an_objective_it_is_cross_entropy_and_counts_every_target_once(b
 
 @pytest.mark.parametrize("on", [n for k in (1, 2, 5) for n in itertools.combinations(sorted(dict(ALL)), k)])
 def test_every_combination_is_the_sum_of_its_parts_written_out(batch, on):
-    """The slow twin: token by token, from probabilities in float64."""
+    """The slow twin: token by token, from probabilities; and its gradient."""
     objective = Objective(**{name: getattr(ALL, name) for name in on})
     net = network()
     heads = heads_of(objective, net)
     b = weighed(batch) if "token_weighting" in on else batch
     got = loss(net, heads, b, objective)
-    with torch.no_grad():
-        hidden = net.hidden(b.tokens, b.starts)
-        z = net(b.tokens, b.starts).double()
-        further = [net.softcapped(head(hidden).float()).double() for head in heads.heads] if heads else []
+    hidden = net.hidden(b.tokens, b.starts)
+    z = net(b.tokens, b.starts).double()
+    further = [net.softcapped(head(hidden).float()).double() for head in heads.heads] if heads else []
     total, count = 0.0, b.tokens.numel()
     for r, t in itertools.product(range(b.tokens.shape[0]), range(b.tokens.shape[1])):
         log_p = z[r, t].log_softmax(0)
@@ -84,7 +87,10 @@ def test_every_combination_is_the_sum_of_its_parts_written_out(batch, on):
             if len(ahead) == k + 1 and not (ahead == 1).any():
                 token = token + 0.3 / 2 * -logits[r, t].log_softmax(0)[ahead[k]]
         total += token / count
-    assert float(got.total.detach()) == pytest.approx(float(total), rel=1e-5)
+    assert float(got.total.detach()) == pytest.approx(float(total.detach()), rel=1e-5)
+    up = net.blocks[0].mlp.up.weight
+    grads = [torch.autograd.grad(t, up, retain_graph=True)[0] for t in (got.total, total)]
+    assert torch.allclose(*grads, rtol=1e-3, atol=1e-6)
     assert float(got.nats) == pytest.approx(float(loss_nats(net, b).detach()), rel=1e-6)
 
 
