@@ -414,6 +414,7 @@ def test_a_model_with_another_bos_is_refused(tmp_path):
 # ------------------------------------------------------------------------------------- what it is for
 
 
+@pytest.mark.heavy
 def test_the_pipeline_takes_what_is_built_and_trains_on_it(tmp_path):
     """The source `shards` finds what it asks for, and recipe `tiny` runs whole on it."""
     from pgolf.pipeline import run_trial
