@@ -103,3 +103,59 @@ def cross_entropy_for_hopper(capped):
             compiled_for_hopper(kernel, both | own | caps, constants, [*both, *own], num_warps=kernels.WARPS)
         )
     return results
+
+
+def small_tiles():
+    """Tiles of 16 x 32 in place of those for a GPU, so that small matrices have several and are cut."""
+    from pgolf.kernels import fused_mlp_triton as kernels
+
+    kernels.TILES = (kernels.Tile(16, 32, 16, warps=4, stages=2),)
+    kernels._fastest.clear()
+
+
+def mlp_gradients(x, up, down, slope, upstream, compiled=False):
+    """(y, dx, dup, ddown) by the kernel."""
+    from pgolf.kernels.fused_mlp import fused_mlp
+
+    small_tiles()
+    run = torch.compile(fused_mlp, backend="aot_eager", fullgraph=True) if compiled else fused_mlp
+    leaves = [t.detach().requires_grad_() for t in (x, up, down)]
+    y = run(*leaves, slope)
+    return y.detach(), *torch.autograd.grad(y, leaves, upstream.to(y.dtype))
+
+
+def mlp_saved(x, up, slope):
+    """(pre, post) as the kernel writes them."""
+    from pgolf.kernels import fused_mlp_triton as kernels
+
+    small_tiles()
+    return kernels.forward(x, up, slope)
+
+
+def mlp_operations_are_sound(x, up, down, slope):
+    from pgolf.kernels.fused_mlp import fused, fused_backward
+
+    small_tiles()
+    y, pre, post = fused(x, up, down, slope)
+    both = ("test_schema", "test_faketensor")
+    backward = torch.library.opcheck(fused_backward, (y, x, up, down, pre, post, slope), test_utils=both)
+    leaves = [t.detach().requires_grad_() for t in (x, up, down)]
+    forward = torch.library.opcheck(fused, (*leaves, slope))
+    return {*forward.values(), *backward.values()}
+
+
+def mlp_for_hopper(is_forward, tile):
+    """The kernel with one of its tiles as machine code, at the record's widths."""
+    from pgolf.kernels import fused_mlp_triton as kernels
+
+    def descriptor(*block):
+        return f"tensordesc<bf16[{block[0]},{block[1]}]>"
+
+    half = descriptor(tile.rows, tile.columns // 2)
+    of_b = (tile.columns, tile.inner) if is_forward else (tile.inner, tile.columns)
+    types = {"a": descriptor(tile.rows, tile.inner), "b": descriptor(*of_b), "pre": half, "out": half}
+    types |= dict.fromkeys(("rows", "columns", "programs"), "i32")
+    constants = {"SLOPE": 0.5, "FORWARD": is_forward, "DEPTH": 512}
+    constants |= {"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner}
+    options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    return compiled_for_hopper(kernels._kernel, types, constants, ("rows", "columns"), **options)
