@@ -53,7 +53,10 @@ class Tokenizer:
     def load(path: Path) -> "Tokenizer":
         """Raises DataError if the file is missing or no SentencePiece model."""
         try:
-            return Tokenizer(path.read_bytes())
+            model = Tokenizer(path.read_bytes())
+            if model.vocab_size == 0:
+                raise ValueError("no pieces")
+            return model
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 "a tokenizer is a SentencePiece .model file",
@@ -150,8 +153,10 @@ class Tokenizer:
             counts = counts - (leads[tokens] & after_boundary)
         return _narrow(counts)
 
-    def fits(self, tokens: Tokens, where: str) -> None:
+    def fits(self, tokens: Tokens, where: str, *, first: bool = True) -> None:
         """Refuse a stream this model did not write: ids out of range, or documents it splits otherwise.
+
+        A split's first shard begins with a document; the others may go on in one: exporters cut by size.
 
         Raises:
             DataError: naming the shard and the first thing that does not fit.
@@ -163,8 +168,8 @@ class Tokenizer:
                             f"{where}: token {top}", remedy)  # fmt: skip
         head = np.asarray(tokens[:65_536]).astype(np.int64)
         bounds = np.flatnonzero(head == BOS)
-        if len(bounds) == 0 or bounds[0] != 0:
-            raise DataError(f"a shard begins with BOS ({BOS})", f"{where}: {head[:4].tolist()}", remedy)
+        if first and (len(bounds) == 0 or bounds[0] != 0):
+            raise DataError(f"a split begins with BOS ({BOS})", f"{where}: {head[:4].tolist()}", remedy)
         for begin, end in list(pairwise(bounds))[:4]:
             ids = head[begin + 1 : end].tolist()
             if self._again(ids) != ids:

@@ -92,6 +92,7 @@ class Shards(Source):
     train: str  # path or glob
     validation: str  # path or glob
     tokenizer: str  # path of the .model file
+    vocab_size: int | None = None  # of the tokenizer, for predictions where it is not at hand
     select: SelectTail = SelectTail()
 
     def identity(self) -> dict[str, Any]:
@@ -101,8 +102,8 @@ class Shards(Source):
         tokenizer = Tokenizer.load(Path(self.tokenizer))
         files = {"train": self._files("train"), "validation": self._files("validation")}
         for shards in files.values():
-            for shard in shards:
-                tokenizer.fits(read_shard(shard), shard.name)
+            for i, shard in enumerate(shards):
+                tokenizer.fits(read_shard(shard), shard.name, first=i == 0)
         _disjoint(files["train"], files["validation"])
         _select_start(read_shard(files["train"][-1]), self.select, files["train"][-1])
 
@@ -164,8 +165,9 @@ def _import_shards(splits: list[str]):  # type: ignore[no-untyped-def]
 
     def run(model_file: Path, *shards: Path, out: Path, runtime: Runtime, select: SelectTail) -> Metrics:
         model = Tokenizer.load(model_file)
-        for shard in shards:
-            model.fits(read_shard(shard), shard.name)
+        for i, shard in enumerate(shards):
+            first = splits[i + 1] != splits[i]  # splits[0] is the model's
+            model.fits(read_shard(shard), shard.name, first=first)
         link_or_copy(model_file, out / TOKENIZER)
         of = {
             split: [s for s, name in zip(shards, splits[1:], strict=True) if name == split]

@@ -69,6 +69,29 @@ def test_given_shards_are_imported_whole_and_select_is_cut_from_the_training_tai
     assert made.metrics["vocab_size"] == model.vocab_size
 
 
+def test_a_later_shard_may_go_on_in_a_document(given, model, tmp_path):
+    """Exporters cut by size, not at documents; only a split's first shard begins with one."""
+    first, second = (tmp_path / f"train_00000{i}.bin" for i in range(2))
+    whole = np.concatenate([np.asarray(read_shard(f)) for f in (first, second)])
+    write_shard(first, whole[:701])
+    write_shard(second, whole[701:])
+    assert whole[701] != BOS
+    given.check()
+    ((_, made),) = given.build(Store(tmp_path / "store"), HERE)
+    parts = [np.asarray(read_shard(f)) for f in shards_of(made.path, "train")]
+    select, _ = read_split(made.path, "select")
+    assert np.array_equal(np.concatenate([*parts, select]), whole)
+    write_shard(first, whole[1:701])
+    with pytest.raises(DataError, match="a split begins with BOS"):
+        given.check()
+
+
+def test_an_empty_file_is_no_tokenizer(tmp_path):
+    (tmp_path / "empty.model").write_bytes(b"")
+    with pytest.raises(DataError, match="a tokenizer is a SentencePiece"):
+        Tokenizer.load(tmp_path / "empty.model")
+
+
 def test_whole_shards_are_linked_and_not_copied(given, tmp_path):
     made = given.build(Store(tmp_path / "store"), HERE)[0][1]
     assert (made.path / shard_name("train", 0)).samefile(tmp_path / "train_000000.bin")
