@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.kernels import kernels
 from pgolf.kernels.attention import attend, attend_reference, prepare
 from pgolf.optim.muon import orthogonalize
 from pgolf.pipeline import run_trial
@@ -88,7 +89,7 @@ def stage_cache(store: Store) -> Rows:
 
 
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
-    f.__name__: f for f in (attention, muon_batched, gptq_blocks, trained, stage_cache)
+    f.__name__: f for f in (attention, kernels, muon_batched, gptq_blocks, trained, stage_cache)
 }
 
 

@@ -3,13 +3,18 @@
 import os
 import platform
 import shutil
-from importlib import util
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pgolf.kernels.attention import BACKENDS
+from pgolf.kernels.choice import MASK_ROW_TOKENS, Shape, choose, missing
+from pgolf.kernels.fused_mlp import OLDEST_GPU
 from pgolf.runtime import PACKAGES, version
+
+KERNEL_PACKAGES = ("triton", "flash-attn", "flash-attn-3")
+RECORD = Shape(heads=8, kv_heads=4, dim=64, time=98_304, longest=2048)  # a rank's batch in the record runs
 
 
 def examine(store: Path) -> dict[str, Any]:
@@ -23,12 +28,37 @@ def examine(store: Path) -> dict[str, Any]:
         "disk_free_gib": round(shutil.disk_usage(place).free / 2**30, 1),
         "gpus": gpus,
         "device": "cuda" if gpus else "cpu",
-        "attention": "torch scaled_dot_product_attention with a document mask",
         "activations": "bfloat16" if gpus else "float32",
+        **_attention("cuda" if gpus else "cpu"),
+        **_kernels(bool(gpus)),
         "compiler": shutil.which("cc") or "none",
-        "triton": util.find_spec("triton") is not None,
-        "flash_attn": util.find_spec("flash_attn") is not None,
-        "packages": {name: version(name) or "missing" for name in PACKAGES},
+        "packages": {name: version(name) or "missing" for name in (*PACKAGES, *KERNEL_PACKAGES)},
+    }
+
+
+def _attention(device: str) -> dict[str, Any]:
+    """What `auto` takes, with the times where it measures, and what the other backends lack here."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    lacking = {b: missing(b, device, dtype, RECORD.dim) for b in BACKENDS}
+    longer = choose(device, dtype, RECORD)
+    if device == "cuda":
+        times = ", ".join(f"{b} {ms:.2f} ms" for b, ms in longer.milliseconds.items())
+        chosen = f"{longer.name}: {longer.why} ({times})"
+    else:
+        shorter = choose(device, dtype, RECORD._replace(time=MASK_ROW_TOKENS))
+        chosen = f"{shorter.name} for rows up to {MASK_ROW_TOKENS} tokens, {longer.name} for longer ones"
+    return {
+        "attention": chosen,
+        "attention_backends": {b: f"needs {lack}" if lack else "available" for b, lack in lacking.items()},
+    }
+
+
+def _kernels(gpu: bool) -> dict[str, str]:
+    """Which fused kernels serve in training."""
+    hopper = gpu and torch.cuda.get_device_capability()[0] >= OLDEST_GPU
+    return {
+        "cross_entropy": "one Triton kernel" if gpu else "eager",
+        "mlp": "Triton kernels" if hopper else "eager",
     }
 
 

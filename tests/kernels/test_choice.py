@@ -16,6 +16,14 @@ LONG = SHORT._replace(time=MASK_ROW_TOKENS + 1)
 RECORD = Shape(heads=8, kv_heads=4, dim=64, time=98_304, longest=2048)
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """What is timed once in a process is timed anew in every test, and what was pretended is forgotten."""
+    choice._timed.cache_clear()
+    yield
+    choice._timed.cache_clear()
+
+
 def on_cpu(shape, name="auto", **named):
     return choose("cpu", torch.float32, shape, name, **named)
 
@@ -65,7 +73,6 @@ class Gpu:
             module = SimpleNamespace(varlen_attn=len, flash_attn_varlen_func=len)
             monkeypatch.setitem(sys.modules, name, module if name in packages else None)
         monkeypatch.setattr(choice, "milliseconds", lambda b, *_: self.asked.append(b) or times[b])
-        choice._timed.cache_clear()
 
 
 TIMES = {"sdpa": 9.0, "sdpa_documents": 7.0, "flex": 2.0, "torch_varlen": 1.5, "flash2": 1.25, "flash3": 1.0}
