@@ -5,6 +5,7 @@
     │   ├── ConfigError      a setting that does not exist, does not fit or contradicts another
     │   ├── DataError        a corpus, shard or tokenizer that is missing, damaged or does not fit
     │   └── StoreError       a store entry or a run that is missing or damaged
+    ├── RankFailed           another rank of the gang failed or vanished; carries that rank's traceback
     └── InfeasibleTrial      not a fault: an outcome on its way to the record (carries `Infeasible`)
 
 Everything else that escapes is a bug or a fault of the machine: it fails the trial loudly and caches
@@ -37,6 +38,10 @@ class DataError(UserError):
 
 class StoreError(UserError):
     """A store entry or a run that is missing or damaged."""
+
+
+class RankFailed(PgolfError):
+    """A collective broke off because another rank failed: what that rank had to say."""
 
 
 class Infeasible(Section):

@@ -8,16 +8,22 @@ import shlex
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
+from pgolf.errors import RankFailed
 from pgolf.rules import Gang
+
+FAILED, HEARD = "pgolf/failed", "pgolf/heard"  # in a process group's store
+LAST_WORD_SECONDS = 5.0
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -61,16 +67,37 @@ class Runtime:
         if self.device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         try:
-            if self.world_size > 1:
-                backend = "nccl" if self.device == "cuda" else "gloo"
-                dist.init_process_group(
-                    backend, init_method=init_method, rank=self.rank, world_size=self.world_size
-                )
-            yield self
+            if self.world_size == 1:
+                yield self
+            else:
+                with self._grouped(init_method):
+                    yield self
         finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()
             torch.set_num_threads(before)
+
+    @contextmanager
+    def _grouped(self, init_method: str) -> Iterator[None]:
+        """Belong to the process group. A rank that fails leaves its traceback in the group's store before its
+        connections close, so the others, whose collectives then break off, can say why."""
+        store = next(dist.rendezvous(init_method, rank=self.rank, world_size=self.world_size))[0]
+        backend = "nccl" if self.device == "cuda" else "gloo"
+        inner = dist.PrefixStore("default_pg", store)
+        dist.init_process_group(backend, store=inner, rank=self.rank, world_size=self.world_size)
+        try:
+            yield
+        except BaseException as error:
+            broken = isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+            if not broken:
+                word = f"rank {self.rank} failed:\n{traceback.format_exc()}"
+                store.compare_set(FAILED, "", word)
+            dist.destroy_process_group()
+            if broken:
+                raise RankFailed(_last_word(store)) from error
+            if self.leads:  # it may keep the store: the others read before it goes
+                _await_readers(store, self.world_size - 1)
+            raise
+        else:
+            dist.destroy_process_group()
 
     def agree(self, value: object) -> object:
         """Rank 0's value, on every rank."""
@@ -79,6 +106,25 @@ class Runtime:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu") if self.device == "cpu" else None)
         return box[0]
+
+
+def _last_word(store: dist.Store) -> str:
+    """What the rank that failed first left behind."""
+    try:
+        store.wait([FAILED], timedelta(seconds=LAST_WORD_SECONDS))
+        word = store.get(FAILED).decode()
+        store.add(HEARD, 1)
+    except dist.DistError:
+        return "another rank vanished without a word: it was killed, or its machine is gone"
+    return word
+
+
+def _await_readers(store: dist.Store, ranks: int) -> None:
+    """Until the other ranks have read why, or have had the time to."""
+    until = time.monotonic() + LAST_WORD_SECONDS
+    with suppress(dist.DistError):
+        while store.add(HEARD, 0) < ranks and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 class Clock:

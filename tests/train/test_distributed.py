@@ -5,29 +5,29 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pgolf.formats.result import Result
-from pgolf.optim.optimizer import Optim
 from pgolf.runtime import Runtime
-from pgolf.train.loop import train
-from tests.nets import VOCAB, small
-from tests.train.gang import TRAIN
+from pgolf.train import loop
+from tests.train.gang import train
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def torchrun(*arguments: str, cwd: Path = ROOT) -> None:
-    """Two gloo ranks on the loopback device; fails with their output."""
+def torchrun(*arguments: str, cwd: Path = ROOT, succeeds: bool = True) -> str:
+    """Two gloo ranks on the loopback device; what they wrote to stderr."""
     env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     done = subprocess.run(
         [*command, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=180
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode == 0) is succeeds, done.stderr[-3000:]
+    return done.stderr
 
 
 def ends(tokens: Path, out: Path, mode: str) -> list[dict[str, object]]:
@@ -36,12 +36,18 @@ def ends(tokens: Path, out: Path, mode: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.heavy
-def test_two_ranks_come_to_the_loss_and_the_weights_of_one(tokens, tmp_path):
-    (tmp_path / "one").mkdir()
-    alone = train(tokens, out=tmp_path / "one", runtime=Runtime(), seed=5, model=small(), optim=Optim(grad_clip=1.0),
-                  train=TRAIN, vocab_size=VOCAB, probe=lambda _: 2.0)  # fmt: skip
-    for rank in ends(tokens, tmp_path / "two", "train"):
-        assert rank["loss"] == pytest.approx(alone["final_train_loss"], rel=1e-5)
+def test_two_ranks_come_to_the_losses_and_the_weights_of_one(tokens, tmp_path, monkeypatch):
+    """Twenty steps with all that ranks share: shards, averages, clipping, switches, packed rows."""
+    losses: list[float] = []
+    monkeypatch.setattr(loop, "REPORT_SECONDS", -1.0)
+    listening = Runtime(report=lambda _, metrics: losses.append(metrics["train_loss"]))
+    alone = train(tokens, tmp_path / "one", listening)
+    first, second = ends(tokens, tmp_path / "two", "train")
+    assert len(losses) == 20
+    assert first["losses"] == pytest.approx(losses, rel=1e-5)
+    assert losses[-1] < 0.9 * losses[0], "and they learn"
+    for rank in (first, second):
+        assert rank["loss"] == pytest.approx(alone["loss"], rel=1e-5)
         assert rank["steps"] == alone["steps"]
     one, two = (np.load(tmp_path / at / "weights.npz") for at in ("one", "two/rank0"))
     for name in one.files:
@@ -53,7 +59,26 @@ def test_two_ranks_come_to_the_loss_and_the_weights_of_one(tokens, tmp_path):
 @pytest.mark.parametrize("mode", ["gate", "hush"])
 def test_ranks_stop_together(tokens, tmp_path, mode):
     """Without agreement the second rank would wait for gradients that never come."""
-    assert ends(tokens, tmp_path / mode, mode) == [{"stopped": "gate"}] * 2
+    assert [rank["stopped"] for rank in ends(tokens, tmp_path / mode, mode)] == ["gate"] * 2
+
+
+@pytest.mark.heavy
+def test_ranks_share_one_clock(tokens, tmp_path):
+    """Rank 1 believes the time is long up: every step begins at the same progress on both all the same."""
+    first, second = ends(tokens, tmp_path / "clock", "clock")
+    assert first["begun"] == second["begun"]
+    assert first["steps"] == second["steps"] > 3
+    assert first["begun"] == sorted(set(first["begun"]))
+    assert 0.0 == first["begun"][0] < first["begun"][-1] < 1.0
+
+
+@pytest.mark.heavy
+def test_a_rank_that_fails_ends_the_run_with_its_traceback(tokens, tmp_path):
+    began = time.monotonic()
+    stderr = torchrun("tests.train.gang", str(tokens), str(tmp_path / "crash"), "crash", succeeds=False)
+    assert "PlannedFailure: as planned" in stderr
+    assert time.monotonic() - began < 90, "with the start of two processes"
+    assert not list((tmp_path / "crash").glob("rank*/*"))
 
 
 @pytest.mark.heavy
