@@ -75,7 +75,14 @@ class Rank:
         report = GatedReport(gate, self._emit) if self.rank == 0 else silent
         gang = self.gang
         runtime = Runtime(
-            gang.device, self.rank, gang.ranks, gang.threads, report, gang.attention, command=self.command
+            gang.device,
+            self.rank,
+            gang.ranks,
+            gang.threads,
+            report,
+            gang.attention,
+            gang.fused_kernels,
+            command=self.command,
         )
         try:
             with runtime.joined(address):

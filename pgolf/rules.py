@@ -23,6 +23,7 @@ class Gang(Section):
     device: Literal["cpu", "cuda"] = "cpu"  # what a rank computes on
     threads: int = Field(1, ge=1)  # torch threads per rank: float sums depend on it
     attention: str = "auto"  # backend of attention (pgolf.kernels.attention); auto: measured on a GPU
+    fused_kernels: bool = True  # on a GPU, Triton kernels in training; false: torch's own operations
     gpu: str | None = None  # the GPU that times and memory are predicted for (pgolf.estimate.GPUS)
 
 

@@ -46,6 +46,7 @@ class Runtime:
     threads: int = 1
     report: Report = field(default=silent, compare=False)
     attention: str = "auto"  # backend asked for
+    fused_kernels: bool = True  # asked for, in training on a GPU
     notes: dict[str, str] = field(default_factory=dict, compare=False)  # what was chosen on the way
     command: str = field(default_factory=lambda: shlex.join(sys.argv), compare=False)  # for the record
 
@@ -57,7 +58,7 @@ class Runtime:
     def local(gang: Gang, report: Report = silent) -> "Runtime":
         """This process as its launcher describes it: torchrun's variables, or one rank alone."""
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        return Runtime(gang.device, rank, world, gang.threads, report, gang.attention)
+        return Runtime(gang.device, rank, world, gang.threads, report, gang.attention, gang.fused_kernels)
 
     @contextmanager
     def joined(self, init_method: str = "env://") -> Iterator["Runtime"]:

@@ -31,7 +31,7 @@ from pgolf.model.fits import check_order, check_shapes, check_values
 from pgolf.model.layer_sharing import LayerSharing, LayerSharingModule
 from pgolf.model.ln_scale import LnScale
 from pgolf.model.mimetic import Mimetic
-from pgolf.model.mlp import Mlp
+from pgolf.model.mlp import Mlp, MlpModule
 from pgolf.model.observe import See, observed
 from pgolf.model.parallel_residual import ParallelResidual
 from pgolf.model.reads import Reads
@@ -172,6 +172,7 @@ class Gpt(nn.Module):
         self.final_norm = RmsNorm()
         self.device, self.dtype = "cpu", torch.float32
         self.backend: Backend = "sdpa"
+        self.fused = False
         self.order = tuple(config.order())
         self.roles = roles_of(self)
 
@@ -209,6 +210,13 @@ class Gpt(nn.Module):
         choice = choose(self.device, self.dtype, shape, name, compiled)
         self.backend = choice.name
         return choice
+
+    def use_kernels(self, on: bool) -> None:
+        """Train with fused kernels where they serve. Evaluation never does: scores are eager arithmetic."""
+        self.fused = on
+        for module in self.modules():
+            if isinstance(module, MlpModule):
+                module.fused = on
 
     def set_progress(self, progress: float) -> bool:
         """Switch on what is on at this fraction of the training run; whether anything changed."""

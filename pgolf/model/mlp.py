@@ -10,11 +10,13 @@ hardly (PR 2137).
 
 from typing import Annotated
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pgolf.kernels.fused_mlp import mlp
 from pgolf.model.linear import Linear
 from pgolf.model.reads import Reads
 from pgolf.model.roles import Role
@@ -61,6 +63,7 @@ class MlpModule(nn.Module):
     def __init__(self, width: int, hidden: int, negative_slope: float) -> None:
         super().__init__()
         self.negative_slope = negative_slope
+        self.fused = False  # in training, by one kernel where it serves (Gpt.use_kernels)
         self.up = Linear(width, hidden, Role.MLP)
         self.down = Linear(hidden, width, Role.MLP, zero=True)
 
@@ -69,4 +72,6 @@ class MlpModule(nn.Module):
     ) -> Float[Tensor, "batch time width"]:
         """`reads` brings adapters; without it there are none."""
         up, down = (reads.adapting("up"), reads.adapting("down")) if reads is not None else ((), ())
+        if self.fused and torch.is_grad_enabled() and not (up or down):
+            return mlp(y, self.up.applied(y.dtype), self.down.applied(y.dtype), self.negative_slope, True)
         return self.down(F.leaky_relu(self.up(y, *up), self.negative_slope).square(), *down)

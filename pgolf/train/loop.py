@@ -148,6 +148,8 @@ class _Run:
             section.forward_rows, section.row_tokens, section.context, runtime.attention, compiled
         )
         self.network.backend = cast(Backend, runtime.agree(choice.name))
+        self.network.use_kernels(runtime.fused_kernels and runtime.device == "cuda")
+        runtime.notes["kernels"] = "fused" if self.network.fused else "torch"
         runtime.notes["attention"] = f"{self.network.backend}: {choice.why}"
         self.data = Batches(
             tokens, section.loader, section.context, section.rows, seed, runtime.rank, runtime.world_size

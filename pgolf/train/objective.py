@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pgolf.data.batch import Batch
 from pgolf.data.stream import Stream
 from pgolf.kernels.attention import Layout
-from pgolf.kernels.softcap_cross_entropy import softcap_cross_entropy
+from pgolf.kernels.softcap_cross_entropy import softcap_cross_entropy, softcap_cross_entropy_reference
 from pgolf.model.gpt import Gpt
 from pgolf.section import Section
 from pgolf.train.focal import Focal
@@ -97,7 +97,7 @@ def loss(
 
 def loss_nats(network: Gpt, batch: Batch, layout: Layout | None = None) -> Float[Tensor, ""]:
     """Mean cross-entropy over the batch, in nats per token."""
-    if batch.tokens.is_cuda:
+    if network.fused:
         raw = network.raw_logits(network.hidden(batch.tokens, batch.starts, layout))
         return scored(network, raw, batch.targets)[0].mean()
     logits = network(batch.tokens, batch.starts, layout)
@@ -108,10 +108,9 @@ def scored(
     network: Gpt, raw: Float[Tensor, "rows time vocab"], targets: Int[Tensor, "rows time"]
 ) -> tuple[Float[Tensor, "rows time"], Float[Tensor, "rows time"]]:
     """(plain cross-entropy, log of the softmax's normalizer) of each token, in float32, from raw logits."""
+    cross_entropy = softcap_cross_entropy if network.fused else softcap_cross_entropy_reference
     if network.sides is None:
-        nats, lse = softcap_cross_entropy(raw.flatten(0, 1), targets.flatten(), network.cap)
+        nats, lse = cross_entropy(raw.flatten(0, 1), targets.flatten(), network.cap)
     else:  # learned: no constant that a kernel could take
-        nats, lse = softcap_cross_entropy(
-            network.softcapped(raw.float()).flatten(0, 1), targets.flatten(), None
-        )
+        nats, lse = cross_entropy(network.softcapped(raw.float()).flatten(0, 1), targets.flatten(), None)
     return nats.view(targets.shape), lse.view(targets.shape)
