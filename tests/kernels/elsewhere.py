@@ -159,3 +159,34 @@ def mlp_for_hopper(is_forward, tile):
     constants |= {"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner}
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
     return compiled_for_hopper(kernels._kernel, types, constants, ("rows", "columns"), **options)
+
+
+def graph_of(function, *arguments):
+    """The operations of the one graph that a function is compiled to. It is traced and not run."""
+    operations = []
+
+    def engine(graph, inputs):
+        operations.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        (outputs,) = graph.graph.find_nodes(op="output")[0].args
+        made = [torch.empty(o.meta["example_value"].shape) for o in outputs]
+        return lambda *_: made
+
+    torch._dynamo.reset()
+    torch.compile(function, backend=engine, fullgraph=True, dynamic=False)(*arguments)
+    return operations
+
+
+def traced_attention(backend, q, k, v, starts):
+    layout = prepare(starts, backend, starts.shape[1], "cpu")
+    return graph_of(attend, q, k, v, layout)
+
+
+def compiled_mlp(x, up, down, slope):
+    """On the GPU: the graph's operations, once what it computes was compared with the reference."""
+    from pgolf.kernels.fused_mlp import mlp, mlp_reference
+
+    inputs = [t.cuda().requires_grad_() for t in (x, up, down)]
+    got = torch.compile(mlp, fullgraph=True, dynamic=False)(*inputs, slope, True)
+    right = mlp_reference(*(t.double() for t in inputs), slope)
+    assert (got.double() - right).abs().max() < 0.05
+    return graph_of(mlp, *inputs, slope, True)

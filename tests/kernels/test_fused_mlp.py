@@ -1,5 +1,7 @@
 """Two products around a squared leaky ReLU: the kernel (interpreted) against the equation in float64."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,9 +10,15 @@ from torch.nn import functional as F
 
 from pgolf.kernels import fused_mlp as module
 from pgolf.kernels.fused_mlp import fused_mlp, kernel_serves, mlp, mlp_reference
-from tests.kernels.elsewhere import mlp_for_hopper, mlp_gradients, mlp_operations_are_sound, mlp_saved
+from tests.kernels.elsewhere import (
+    compiled_mlp,
+    mlp_for_hopper,
+    mlp_gradients,
+    mlp_operations_are_sound,
+    mlp_saved,
+)
 
-SLOPES = [0.0, 0.3, 0.5, 1.0]
+SLOPES = [-0.014, 0.0, 0.3, 0.5, 1.0]
 
 
 def drawn(seed, rows, width, hidden, out, dtype=torch.float32):
@@ -76,7 +84,7 @@ class OnCuda(torch.Tensor):
 def test_the_kernel_serves_in_training_on_hopper_in_16_bits(
     monkeypatch, training, cuda, dtype, hidden, major, kernel
 ):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
     monkeypatch.setattr(module, "fused_mlp", lambda *_: torch.full((3, 8), 7.0))
     monkeypatch.setattr(module, "mlp_reference", lambda *_: torch.full((3, 8), 5.0))
     x, up, down, _ = drawn(0, 3, 8, hidden, 8, dtype)
@@ -207,6 +215,13 @@ def test_on_a_gpu_it_is_as_exact_as_the_plain_form(slope, shape):
         worst = (plain.double() - right).abs().max()
         assert (ours.double() - right).abs().max() <= 2 * worst, name
         assert F.cosine_similarity(ours.double().flatten(), right.flatten(), dim=0) > 0.9999, name
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_one_graph_in_a_compiled_model(unchecked):
+    x, up, down, _ = drawn(0, 256, 512, 2048, 512, torch.bfloat16)
+    operations = unchecked(compiled_mlp, x, up, down, 0.5)
+    assert ("pgolf.fused_mlp.default" in operations) == kernel_serves(x.cuda(), up, down)
 
 
 @pytest.mark.gpu

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pgolf.kernels import varlen
 from pgolf.kernels.attention import attend, prepare
+from tests.kernels.elsewhere import traced_attention
 from tests.kernels.packed import drawn, plain, rows_of
 
 KERNELS = ["torch_varlen", "flash2", "flash3"]
@@ -154,3 +155,13 @@ def test_the_installed_torch_is_called_as_it_wants_to_be():
 
     told = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
     inspect.signature(varlen_attn).bind(*"qkvcc", 1, 1, window_size=(-1, 0), **told)
+
+
+def test_in_a_compiled_model_torchs_kernel_is_one_operation(unchecked):
+    """Traced by shapes alone, as the kernel is for GPUs."""
+    starts = torch.tensor([[True, False, True, False]])
+    q, k, v = (x.bfloat16() for x in drawn(0, starts, 4, 2, 64))
+    operations = unchecked(traced_attention, "torch_varlen", q, k, v, starts)
+    assert (
+        operations.count("torch_attn._varlen_attn") + operations.count("torch_attn._varlen_attn.default") == 1
+    )
