@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import data
+from benchmarks import training_step as step
 from benchmarks.kernels import kernels
 from pgolf.kernels.attention import attend, attend_reference, prepare
 from pgolf.optim.muon import orthogonalize
@@ -88,9 +90,27 @@ def stage_cache(store: Store) -> Rows:
     return {"first_over_cached": first / again}
 
 
+def training_step(store: Store) -> Rows:
+    """The training loop against a minimal plain-PyTorch loop of the same network."""
+    return step.training_step()
+
+
+def tokenization(store: Store) -> Rows:
+    """Megabytes a second and core."""
+    return data.tokenization()
+
+
+def loaders(store: Store) -> Rows:
+    """Batches against a naive loader's."""
+    return data.loaders()
+
+
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
-    f.__name__: f for f in (attention, kernels, muon_batched, gptq_blocks, trained, stage_cache)
-}
+    f.__name__: f
+    for f in (
+        attention, kernels, training_step, tokenization, loaders, muon_batched, gptq_blocks, trained, stage_cache
+    )
+}  # fmt: skip
 
 
 def _trial(config: RunConfig, store: Store):  # type: ignore[no-untyped-def]
