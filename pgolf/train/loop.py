@@ -127,6 +127,7 @@ def train(
     with compiling(compiled):
         run = _Run(tokens, runtime, seed, model, optim, train, vocab_size, compiled)
         run.warm_up()
+        run.meet()
         with Prefetch(run.batches()) as batches:
             run.train(batches, probe, probes)
         if runtime.leads:
@@ -188,6 +189,12 @@ class _Run:
                 warmup, self.gradients, self.optimizer, self.switches, self.data, self.section.contexts,
                 every_size=self.compiled,
             )  # fmt: skip
+
+    def meet(self) -> None:
+        """Wait until every rank and its device are done with what comes before the clock: a rank that still
+        compiles would hold the others up in the first step, and steps still under way would be counted."""
+        here = self.optimizer.ranks.total(torch.ones(1, device=self.runtime.device))
+        assert float(here) == self.runtime.world_size  # reading it waits for the device
 
     def train(self, batches: Iterator[Batch], probe: Probe, probes: tuple[float, ...]) -> None:
         """Until the budget is spent; then put the averaged weights into the network as deployed."""
