@@ -161,8 +161,8 @@ def run(
         if recorder is not None:
             recorder.trial_progress(number, step, metrics)
 
+    chosen.data.check()  # before the gang: data is missing on any machine, and the longest to come by
     runtime = _runtime(chosen.rules.gang, report)
-    chosen.data.check()
     place, number = Store(store), 0
     if runtime.leads:
         from services.leaderboard import SINGLE

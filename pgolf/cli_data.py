@@ -32,9 +32,9 @@ STYLES = {"holds": "green", "broken": "bold red", "no claim": "dim"}
 @app.command()
 def fetch(
     variant: Annotated[
-        str, typer.Argument(help="sp1024, sp4096, sp8192, caseops, or another with --repo.")
+        str, typer.Argument(help="sp1024, sp4096, sp8192, sp8192_caseops, or another with --repo.")
     ] = "sp1024",
-    out: Annotated[Path | None, typer.Option(help="Where they go; default data/VARIANT.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where they go; default data/fineweb/VARIANT.")] = None,
     train_shards: Annotated[
         int | None, typer.Option(help="The first N training shards; default 80, or as many as there are.")
     ] = None,
@@ -55,17 +55,18 @@ def fetch(
 ) -> None:
     """Fetch published FineWeb shards; run it again to go on after an interruption.
 
-    Example: `pgolf data fetch sp8192 --out data/sp8192 --train-shards 10`
+    Example: `pgolf data fetch sp8192 --train-shards 10`
     """
+    from pgolf.data.directory import TOKENIZER_FILE
     from pgolf.data.fetch import Fetch
     from pgolf.data.fetch import fetch as run
+    from pgolf.data.published import ROOT
 
     asked = Fetch(variant, repo, revision, path_prefix, folder, tokenizer_path, train_shards, endpoint)
-    out = out or Path("data") / variant
+    out = out or Path(ROOT) / variant
     with Meter() as meter:
         manifest = run(asked, out, meter)
-    model = next(name for name in manifest["files"] if name.endswith(".model"))
-    _done(manifest, as_json, _next(out, model, ("*train_*.bin", "*val_*.bin"), None))
+    _done(manifest, as_json, _next(out, TOKENIZER_FILE, ("*train_*.bin", "*val_*.bin"), None))
 
 
 @app.command()
@@ -100,8 +101,9 @@ def build(
 
     Example: `pgolf data build corpus.jsonl.xz --out data/mine --tokenizer sp_bpe:8192 --validation-documents 500`
     """
-    from pgolf.data.build import TOKENIZER_FILE, Build
+    from pgolf.data.build import Build
     from pgolf.data.build import build as run
+    from pgolf.data.directory import TOKENIZER_FILE
     from pgolf.data.spill import Split
 
     if validation_documents is None and validation_fraction is None:
@@ -128,7 +130,7 @@ def check(
 ) -> None:
     """Check every law of a set of shards; exit code 1 if one is broken.
 
-    Example: `pgolf data check data/sp8192`
+    Example: `pgolf data check data/fineweb/sp8192`
     """
     from pgolf.data.check import check as run
     from pgolf.data.check import verdict

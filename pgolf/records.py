@@ -11,7 +11,9 @@ evaluation seconds of the first of them.
 """
 
 from pgolf.data.coprime_stride import CoprimeStride
+from pgolf.data.directory import TOKENIZER_FILE
 from pgolf.data.packed import Packed
+from pgolf.data.published import ROOT
 from pgolf.data.sequential import Sequential
 from pgolf.data.shuffled_windows import ShuffledWindows
 from pgolf.data.source import Shards
@@ -56,13 +58,13 @@ from pgolf.train.progressive_context import ContextStage, ProgressiveContext
 SLIDING = Sliding(context=2048, stride=64)
 
 
-def fineweb(variant: str, vocab_size: int, root: str = "data/fineweb") -> Shards:
+def fineweb(variant: str, vocab_size: int, root: str = ROOT) -> Shards:
     """The published shards where `pgolf data fetch VARIANT` puts them."""
     at = f"{root}/{variant}"
     return Shards(
         train=f"{at}/fineweb_train_*.bin",
         validation=f"{at}/fineweb_val_*.bin",
-        tokenizer=f"{at}/tokenizer.model",
+        tokenizer=f"{at}/{TOKENIZER_FILE}",
         vocab_size=vocab_size,
     )
 

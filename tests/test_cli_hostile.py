@@ -190,7 +190,7 @@ def test_a_mistake_is_three_lines_and_leaves_nothing(mistake, place, monkeypatch
 def test_a_cuda_profile_without_a_gpu_says_what_to_change(place, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     before = listing(place)
-    message = refused(["run", "naive_baseline"], monkeypatch, capsys)
+    message = refused(["run", "tiny", "--set", "rules.gang.device=cuda"], monkeypatch, capsys)
     assert "needs an NVIDIA GPU" in message
     assert "--set rules.gang.device=cpu" in message
     assert listing(place) == before

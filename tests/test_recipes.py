@@ -1,8 +1,14 @@
 """Recipes: functions that give whole configs, each its own candidate, with sizes that are what they say."""
 
+from pathlib import Path
+
 import pytest
 
-from pgolf.errors import ConfigError
+from pgolf.data.directory import TOKENIZER_FILE
+from pgolf.data.published import ROOT, VARIANTS
+from pgolf.data.source import Shards
+from pgolf.data.tokenizer import SpBpe
+from pgolf.errors import ConfigError, DataError
 from pgolf.estimate import estimate
 from pgolf.recipes import RECIPES, recipe
 from pgolf.records import PUBLISHED
@@ -26,6 +32,26 @@ def test_recipes_are_different_candidates():
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'laptop_late'"):
         recipe("laptop_lat")
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if isinstance(recipe(n).data, Shards)])
+def test_published_shards_are_looked_for_where_fetching_puts_them(name, tmp_path, monkeypatch):
+    """The command that the refusal names is one that exists, and fills the folder that the recipe reads."""
+    data = recipe(name).data
+    folder = Path(data.tokenizer).parent
+    assert folder.parent == Path(ROOT)
+    assert folder.name in VARIANTS
+    assert Path(data.tokenizer).name == TOKENIZER_FILE
+    assert Path(data.train).parent == Path(data.validation).parent == folder
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"pgolf data fetch {folder.name} --out {folder}"):
+        data.check()
+    folder.mkdir(parents=True)
+    (tmp_path / data.tokenizer).write_bytes(SpBpe(vocab_size=300).train([b"a text " * 20]).model)
+    with pytest.raises(
+        DataError, match=rf"data.train names(.|\n)*pgolf data fetch {folder.name} --out {folder}"
+    ):
+        data.check()
 
 
 def test_what_was_published_is_about_recipes_that_exist():

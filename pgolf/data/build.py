@@ -25,7 +25,15 @@ from typing import Any
 
 import sentencepiece as spm
 
-from pgolf.data.directory import Watch, alone, nearest_directory, read_manifest, unwatched, write_manifest
+from pgolf.data.directory import (
+    TOKENIZER_FILE,
+    Watch,
+    alone,
+    nearest_directory,
+    read_manifest,
+    unwatched,
+    write_manifest,
+)
 from pgolf.data.documents import Tally, documents, text_files
 from pgolf.data.encoding import encoded
 from pgolf.data.shard_writer import ShardWriter
@@ -37,7 +45,6 @@ from pgolf.formats.shards import BOS
 SHARD_TOKENS = 100_000_000  # the challenge's export
 TOKENIZER_BYTES = 64_000_000  # of training text; SentencePiece needs about five times this in memory
 MOST_TOKENS = 2**31 - 1  # what a shard's header can say
-TOKENIZER_FILE = "tokenizer.model"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pgolf.errors import DataError
 
 MANIFEST = "manifest.json"
+TOKENIZER_FILE = "tokenizer.model"  # whatever it is called where it comes from, so that a recipe can name it
 LAYOUT = 1  # of the manifest itself
 
 Watch = Callable[[str, int, int], None]  # (activity, done, total); total 0: not known

@@ -16,12 +16,13 @@ import re
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pgolf.data.directory import (
     MANIFEST,
+    TOKENIZER_FILE,
     Watch,
     alone,
     nearest_directory,
@@ -153,13 +154,13 @@ def _tokenizer(asked: Fetch, hub: Hub, listed: list[Remote]) -> Remote:
     path = asked.tokenizer or _in_manifest(asked, hub)
     beside = [r for r in listed if r.name.endswith(".model")]
     if path is None and len(beside) == 1:
-        return beside[0]
+        return replace(beside[0], renamed=TOKENIZER_FILE)
     found = [] if path is None else [r for r in hub.files(path.rpartition("/")[0]) if r.path == path]
     if not found:
         raise DataError("the repository has the tokenizer that its shards were written with",
                         f"{hub.repo}: {path or 'its manifest names none for ' + asked.known.dataset}",
                         "--tokenizer-path PATH/IN/REPOSITORY.model")  # fmt: skip
-    return found[0]
+    return replace(found[0], renamed=TOKENIZER_FILE)
 
 
 def _in_manifest(asked: Fetch, hub: Hub) -> str | None:

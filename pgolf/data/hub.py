@@ -46,10 +46,11 @@ class Remote:
     size: int
     hash: Literal["sha256", "git"]
     checksum: str
+    renamed: str | None = None  # what it is called here, if not as it is there
 
     @property
     def name(self) -> str:
-        return self.path.rpartition("/")[2]
+        return self.renamed or self.path.rpartition("/")[2]
 
     def is_(self, file: Path) -> bool:
         """Whether a local file has exactly these bytes."""

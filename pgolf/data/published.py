@@ -29,11 +29,13 @@ class Variant:
     operators: bool = False  # whether its tokens hold case operators, and a byte sidecar must come along
 
 
+ROOT = "data/fineweb"  # a variant is fetched into ROOT/VARIANT, where its recipes look for it
+
 VARIANTS: dict[str, Variant] = {
     "sp1024": Variant("willdepueoai/parameter-golf", "fineweb10B_sp1024"),
     "sp4096": Variant("kevclark/parameter-golf", "fineweb10B_sp4096"),
     "sp8192": Variant("kevclark/parameter-golf", "fineweb10B_sp8192"),
-    "caseops": Variant(
+    "sp8192_caseops": Variant(
         "romeerp/parameter-golf-caseops-v1",
         "fineweb10B_sp8192_lossless_caps_caseops_v1_reserved",
         operators=True,

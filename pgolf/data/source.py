@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pgolf.data.corpus import fingerprint, read_documents, stdlib_documents, write_documents
+from pgolf.data.published import VARIANTS
 from pgolf.data.tokenizer import AnyTokenizer, SpBpe, Tokenizer
 from pgolf.errors import DataError
 from pgolf.formats.shards import BOS, SPLITS, read_shard, shard_name, sidecar_name, write_shard
@@ -99,6 +100,9 @@ class Shards(Source):
         return {"kind": self.kind, "select": self.select.plain()}
 
     def check(self) -> None:
+        if not Path(self.tokenizer).exists():
+            raise DataError("data.tokenizer names a SentencePiece .model that exists", self.tokenizer,
+                            _way_to(self.tokenizer))  # fmt: skip
         tokenizer = Tokenizer.load(Path(self.tokenizer))
         files = {"train": self._files("train"), "validation": self._files("validation")}
         for shards in files.values():
@@ -121,8 +125,16 @@ class Shards(Source):
         pattern = getattr(self, split)
         found = [Path(f) for f in sorted(glob.glob(pattern)) if "_bytes_" not in Path(f).name]  # noqa: PTH207 (absolute globs)
         if not found:
-            raise DataError(f"data.{split} names shards that exist", pattern, "check the path or the glob")
+            raise DataError(f"data.{split} names shards that exist", pattern, _way_to(pattern))
         return found
+
+
+def _way_to(missing: str) -> str:
+    """How to have files of this path: fetched, if its folder is called as a published variant is."""
+    folder = Path(missing).parent
+    if folder.name in VARIANTS:
+        return f"`pgolf data fetch {folder.name} --out {folder}`, or check the path"
+    return "check the path or the glob; `pgolf data fetch` and `pgolf data build` make shards"
 
 
 def _content(file: Path) -> str:

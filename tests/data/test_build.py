@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from pgolf.data import build as module
 from pgolf.data import encoding
-from pgolf.data.build import TOKENIZER_FILE, Build, build
+from pgolf.data.build import Build, build
 from pgolf.data.case_marks import CaseMarks
 from pgolf.data.case_ops import CaseOps
 from pgolf.data.check import check, verdict
 from pgolf.data.cross_ws import CrossWs
-from pgolf.data.directory import MANIFEST
+from pgolf.data.directory import MANIFEST, TOKENIZER_FILE
 from pgolf.data.shard_files import Shards as Checked
 from pgolf.data.source import SelectTail, Shards
 from pgolf.data.sp_bpe import SpBpe

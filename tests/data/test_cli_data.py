@@ -195,12 +195,12 @@ def test_fetch_prints_what_came_and_what_to_do_next(tmp_path, monkeypatch, capsy
         assert pgolf(monkeypatch, *argv) == 0
         out = capsys.readouterr().out
         assert "3 files" in out
-        assert "pgolf data check data/sp300" in out
+        assert "pgolf data check data/fineweb/sp300" in out
         assert pgolf(monkeypatch, *argv, "--json") == 0
     manifest = json.loads(capsys.readouterr().out)
     assert manifest["source"]["repo"] == "me/mine"
-    assert sorted(f.name for f in (tmp_path / "data" / "sp300").iterdir()) == [
-        "fineweb_train_000000.bin", "fineweb_val_000000.bin", "manifest.json", "own.model",
+    assert sorted(f.name for f in (tmp_path / "data" / "fineweb" / "sp300").iterdir()) == [
+        "fineweb_train_000000.bin", "fineweb_val_000000.bin", "manifest.json", "tokenizer.model",
     ]  # fmt: skip
 
 

@@ -72,14 +72,14 @@ def test_published_files_arrive_byte_for_byte_with_a_manifest_of_them(hub, tmp_p
     out = tmp_path / "new" / "sp1024"
     manifest = fetch(asked(hub), out)
     paths = [MODEL, VALIDATION, *map(train, range(3))]
-    assert names(out) == sorted([*(p.rpartition("/")[2] for p in paths), MANIFEST])
-    for path in paths:
-        name = path.rpartition("/")[2]
+    called = {path: path.rpartition("/")[2] for path in paths} | {MODEL: "tokenizer.model"}
+    assert names(out) == sorted([*called.values(), MANIFEST])
+    for path, name in called.items():
         assert (out / name).read_bytes() == hub.files[path]
         about = {"bytes": len(hub.files[path]), "sha256": hashlib.sha256(hub.files[path]).hexdigest()}
         assert manifest["files"][name] == about
         assert manifest["paths"][name] == path
-        assert hub.asked(name) == [None]  # each once, whole
+        assert hub.asked(path.rpartition("/")[2]) == [None]  # each once, whole
     assert manifest == json.loads((out / MANIFEST).read_text())
     assert manifest["source"] == {"repo": REPO, "commit": COMMIT, "endpoint": hub.url}
     read_shard(out / "fineweb_val_000000.bin")
@@ -91,7 +91,7 @@ def test_the_known_variants_lie_where_they_were_published():
         "sp1024": ("willdepueoai/parameter-golf", "datasets/datasets/fineweb10B_sp1024"),
         "sp4096": ("kevclark/parameter-golf", "datasets/datasets/fineweb10B_sp4096"),
         "sp8192": ("kevclark/parameter-golf", "datasets/datasets/fineweb10B_sp8192"),
-        "caseops": (
+        "sp8192_caseops": (
             "romeerp/parameter-golf-caseops-v1",
             "datasets/datasets/fineweb10B_sp8192_lossless_caps_caseops_v1_reserved",
         ),
@@ -379,7 +379,7 @@ def test_a_hub_that_serves_another_file_than_it_lists_is_not_trusted(hub, tmp_pa
     assert "fineweb_train_000001.bin" not in names(tmp_path / "o")
 
 
-@pytest.mark.parametrize("variant", ["caseops", "sp1024"])
+@pytest.mark.parametrize("variant", ["sp8192_caseops", "sp1024"])
 def test_byte_sidecars_come_along_and_are_no_shards(files, tmp_path, variant):
     known = VARIANTS[variant]
     folder = f"datasets/datasets/{known.dataset}"
@@ -401,7 +401,7 @@ def test_byte_sidecars_come_along_and_are_no_shards(files, tmp_path, variant):
 def test_the_only_model_beside_the_shards_is_their_tokenizer(hub, tmp_path):
     del hub.files["datasets/manifest.json"]
     hub.files[f"{FOLDER}/own.model"] = b"own"
-    assert "own.model" in fetch(asked(hub), tmp_path / "o")["files"]
+    assert fetch(asked(hub), tmp_path / "o")["paths"]["tokenizer.model"] == f"{FOLDER}/own.model"
 
 
 def test_a_stored_login_goes_to_no_address_that_was_named_here(hub, tmp_path, monkeypatch):
