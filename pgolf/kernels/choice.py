@@ -66,7 +66,7 @@ def choose(
         return _by_length(shape.time, compiled)
     if shape.rows * shape.time**2 > MASK_ELEMENTS:
         able = tuple(b for b in able if b != "sdpa")
-    times = _timed(able, torch.device(device), dtype, shape)
+    times = _timed(able, torch.device(device), dtype, shape, compiled)
     best = min(times, key=lambda b: times[b])
     where = torch.cuda.get_device_name(device)
     return Choice(
@@ -138,17 +138,21 @@ def _described(shape: Shape) -> str:
 
 @cache
 def _timed(
-    backends: tuple[Backend, ...], device: torch.device, dtype: torch.dtype, shape: Shape
+    backends: tuple[Backend, ...], device: torch.device, dtype: torch.dtype, shape: Shape, compiled: bool
 ) -> dict[Backend, float]:
-    return {b: milliseconds(b, device, dtype, shape) for b in backends}
+    return {b: milliseconds(b, device, dtype, shape, compiled) for b in backends}
 
 
-def milliseconds(backend: Backend, device: torch.device, dtype: torch.dtype, shape: Shape) -> float:
-    """Median milliseconds of one forward and backward over packed documents.
+def milliseconds(
+    backend: Backend, device: torch.device, dtype: torch.dtype, shape: Shape, compiled: bool = False
+) -> float:
+    """Median milliseconds of one forward and backward over packed documents, inside a graph if `compiled`.
 
     Raises:
-        UserError: the backend is installed and fails: a build for another GPU or another torch.
+        UserError: the backend is installed and fails: a build for another GPU or another torch, or one that
+            cannot be part of a graph.
     """
+    run = torch.compile(attend, fullgraph=True, dynamic=False) if compiled else attend
     starts = packed_starts(shape)
     drawn = torch.Generator(device).manual_seed(0)
     q, k, v = (
@@ -159,7 +163,7 @@ def milliseconds(backend: Backend, device: torch.device, dtype: torch.dtype, sha
     try:
         layout = prepare(starts, backend, min(shape.longest or shape.time, shape.time), device)
         times = [
-            _seconds(lambda: torch.autograd.grad(attend(q, k, v, layout).sum(), leaves), device)
+            _seconds(lambda: torch.autograd.grad(run(q, k, v, layout).sum(), leaves), device)
             for _ in range(WARM_UPS + REPEATS)
         ]
     except (RuntimeError, ImportError) as error:

@@ -10,6 +10,7 @@ from pgolf.errors import ConfigError, UserError
 from pgolf.kernels import choice, varlen
 from pgolf.kernels.attention import BACKENDS
 from pgolf.kernels.choice import MASK_ROW_TOKENS, Shape, choose, milliseconds, missing, packed_starts
+from tests.kernels.elsewhere import refusal
 
 SHORT = Shape(heads=8, kv_heads=4, dim=64, time=MASK_ROW_TOKENS)
 LONG = SHORT._replace(time=MASK_ROW_TOKENS + 1)
@@ -65,14 +66,20 @@ class Gpu:
     """A stand-in for a GPU: its capability, its packages, and what timing would say there."""
 
     def __init__(self, monkeypatch, major, packages, times):
-        self.asked = []
+        self.asked, self.compiled = [], []
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
         monkeypatch.setattr(varlen, "_loaded", {})
         for name in ("torch.nn.attention.varlen", "flash_attn", "flash_attn_interface", "flash_attn_3"):
             module = SimpleNamespace(varlen_attn=len, flash_attn_varlen_func=len)
             monkeypatch.setitem(sys.modules, name, module if name in packages else None)
-        monkeypatch.setattr(choice, "milliseconds", lambda b, *_: self.asked.append(b) or times[b])
+        self.times = times
+        monkeypatch.setattr(choice, "milliseconds", self.milliseconds)
+
+    def milliseconds(self, backend, device, dtype, shape, compiled):
+        self.asked.append(backend)
+        self.compiled.append(compiled)
+        return self.times[backend]
 
 
 TIMES = {"sdpa": 9.0, "sdpa_documents": 7.0, "flex": 2.0, "torch_varlen": 1.5, "flash2": 1.25, "flash3": 1.0}
@@ -140,6 +147,21 @@ def test_timing_measures_forward_and_backward(backend):
     """On the CPU nobody asks for it; it is the same code."""
     shape = Shape(heads=2, kv_heads=1, dim=4, time=64, rows=2, longest=32)
     assert 0 < milliseconds(backend, torch.device("cpu"), torch.float32, shape) < 1000
+
+
+def test_for_a_compiled_model_it_is_timed_inside_a_graph(unchecked):
+    """Where it cannot be part of one, that is said before the training step is compiled."""
+    shape = Shape(heads=2, kv_heads=1, dim=4, time=16)
+    cpu = torch.device("cpu")
+    assert 0 < unchecked(milliseconds, "sdpa", cpu, torch.float32, shape, True) < 1000
+    said = unchecked(refusal, milliseconds, "sdpa_documents", cpu, torch.float32, shape, True)
+    assert "attention backend sdpa_documents runs where it is installed" in said
+
+
+def test_times_inside_and_outside_of_a_graph_are_two(monkeypatch):
+    gpu = Gpu(monkeypatch, 9, ALL, TIMES)
+    assert set(on_gpu().milliseconds) - set(on_gpu(compiled=True).milliseconds) == {"sdpa_documents"}
+    assert gpu.compiled == [False] * 5 + [True] * 4
 
 
 def test_what_is_installed_and_fails_is_named(monkeypatch):
