@@ -149,6 +149,7 @@ def test_timing_measures_forward_and_backward(backend):
     assert 0 < milliseconds(backend, torch.device("cpu"), torch.float32, shape) < 1000
 
 
+@pytest.mark.heavy
 def test_for_a_compiled_model_it_is_timed_inside_a_graph(unchecked):
     """Where it cannot be part of one, that is said before the training step is compiled."""
     shape = Shape(heads=2, kv_heads=1, dim=4, time=16)
