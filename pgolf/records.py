@@ -154,7 +154,7 @@ def pr315() -> RunConfig:
 
 
 def pr549() -> RunConfig:
-    """Leaky relu^2, value embeddings on the last two layers, a smaller bigram hash, a longer warmdown."""
+    """Leaky relu^2, value embeddings on the last two layers, a smaller bigram hash, parameter banks."""
     base, steps = pr315(), 7185
     return base.but(
         name="pr549",
@@ -164,8 +164,9 @@ def pr549() -> RunConfig:
             value_embedding=ValueEmbedding(rank=128, layers=(9, 10)),
         ),
         optim=base.optim.but(
-            muon=base.optim.muon.but(momentum_warmup_fraction=1500 / steps),
+            muon=base.optim.muon.but(momentum_warmup_fraction=1500 / steps, momentum_dtype="bfloat16"),
             schedule=Schedule(warmdown_fraction=3500 / steps),
+            grad_clip_scope="local",
         ),
     )
 
@@ -201,7 +202,12 @@ def pr1218() -> RunConfig:
             ngrams=None,
         ),
         optim=base.optim.but(
-            muon=base.optim.muon.but(lr=0.02, momentum_warmup_fraction=1500 / steps, weight_decay=0.085),
+            muon=base.optim.muon.but(
+                lr=0.02,
+                momentum_warmup_fraction=1500 / steps,
+                momentum_dtype=None,
+                weight_decay=0.085,
+            ),
             adam=Adam(
                 embedding_lr=0.03,
                 control_lr=0.02,
@@ -209,6 +215,7 @@ def pr1218() -> RunConfig:
                 control_weight_decay=0.02,
             ),
             schedule=Schedule(warmdown_fraction=0.667),
+            grad_clip_scope=None,
         ),
         train=base.train.but(budget=Seconds(seconds=600, reserve_seconds=10), loader=CoprimeStride()),
     )
@@ -250,12 +257,17 @@ def pr1493() -> RunConfig:
 
 
 def pr1530() -> RunConfig:
-    """Packed documents, two lanes from layer 8, Muon momentum 0.97, QK gain 5."""
+    """Packed documents, two lanes from layer 8, Muon momentum 0.97, banks again, QK gain 5."""
     base, steps = pr1493(), 4867
     return base.but(
         name="pr1530",
         model=base.model.but(attention=base.model.attention.but(qk_gain=5.0), parallel=TwoLane(from_layer=8)),
-        optim=base.optim.but(muon=base.optim.muon.but(momentum=0.97, momentum_warmup_fraction=1500 / steps)),
+        optim=base.optim.but(
+            muon=base.optim.muon.but(
+                momentum=0.97, momentum_warmup_fraction=1500 / steps, momentum_dtype="bfloat16"
+            ),
+            grad_clip_scope="local",
+        ),
         train=base.train.but(budget=Seconds(seconds=600, reserve_seconds=13), loader=Packed()),
     )
 

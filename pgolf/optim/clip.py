@@ -4,10 +4,11 @@ By default |g| is the norm of the mean gradient, which any number of ranks agree
 its own slices, one number is summed, and what every rank holds whole counts once. It has to wait for all
 gradients, so nothing of the update overlaps with their arrival.
 
-`local` is what the bank stacks did (PR 530 to 1855): each rank scales its own gradient by its own norm before
-they are averaged. A rank's gradient is noisier than the mean, so its norm is larger and the same limit clips
-harder, the more so the more ranks share a batch: a result with it belongs to its number of ranks. Under Muon
-and AdamW, which divide lengths out again, either form mostly re-weights steps (and ranks) in the momentum.
+`local` is what the bank stacks did (PR 549, 1019, 1530 to 1855): each rank scales its own gradient by its own
+norm before they are averaged. A rank's gradient is noisier than the mean, so its norm is larger and the same
+limit clips harder, the more so the more ranks share a batch: a result with it belongs to its number of ranks.
+Under Muon and AdamW, which divide lengths out again, either form mostly re-weights steps (and ranks) in the
+momentum.
 
 Training-only heads take no part: their gradients would drown the trunk's (1.F of the lineage's notes).
 """
