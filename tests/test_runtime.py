@@ -3,13 +3,15 @@
 import json
 import multiprocessing
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
-from pgolf.runtime import Runtime
+from pgolf.runtime import HEARD, Runtime, _await_readers
 from tests.train.conftest import written
 from tests.train.failing import rank
 
@@ -45,6 +47,7 @@ def ends(tokens: Path, out: Path, world: int, who: int, how: str) -> tuple[dict[
 def test_a_rank_that_raises_ends_the_others_with_its_own_traceback(tokens, tmp_path, world, who):
     told, failed_at = ends(tokens, tmp_path, world, who, "raise")
     assert told[who]["kind"] == "PlannedFailure", "the failing rank's own error is not replaced"
+    assert told[who]["waited"] is (who == 0)
     for other in set(range(world)) - {who}:
         assert told[other]["kind"] == "RankFailed"
         assert f"rank {who} failed:" in told[other]["text"]
@@ -65,6 +68,22 @@ def test_a_rank_that_is_killed_ends_the_others(tokens, tmp_path, who):
     assert survivor["kind"] == "RankFailed"
     assert "vanished without a word" in survivor["text"]
     assert survivor["at"] - failed_at < LIMIT_SECONDS
+
+
+def test_the_rank_that_keeps_the_store_waits_for_its_readers(monkeypatch):
+    """But not for ever: a reader may be gone itself."""
+    store = dist.TCPStore("127.0.0.1", 0, 1, True)
+    monkeypatch.setattr("pgolf.runtime.LAST_WORD_SECONDS", 0.3)
+    began = time.monotonic()
+    _await_readers(store, 2)
+    assert 0.3 <= time.monotonic() - began < 3
+    store.add(HEARD, 1)
+    reader = threading.Timer(0.1, lambda: store.add(HEARD, 1))
+    monkeypatch.setattr("pgolf.runtime.LAST_WORD_SECONDS", 60.0)
+    reader.start()
+    _await_readers(store, 2)
+    reader.join()
+    assert time.monotonic() - began < 20
 
 
 def test_one_rank_needs_no_group():

@@ -74,9 +74,9 @@ def main(tokens: Path, out: Path, mode: str) -> None:
     runtime = Runtime.local(Gang(ranks=2), report)
     if mode == "crash" and runtime.rank == 1:
         loop.Gradients = failing_gradients("raise")
-    section = TRAIN
+    section, loop.Switches = TRAIN, Noted
     if mode == "clock":
-        loop.Switches, section = Noted, TRAIN.but(budget=Seconds(seconds=1.0))
+        section = TRAIN.but(budget=Seconds(seconds=2.5))
         loop.Clock = Runaway if runtime.rank == 1 else Clock
     with runtime.joined():
         try:

@@ -59,7 +59,11 @@ def test_two_ranks_come_to_the_losses_and_the_weights_of_one(tokens, tmp_path, m
 @pytest.mark.parametrize("mode", ["gate", "hush"])
 def test_ranks_stop_together(tokens, tmp_path, mode):
     """Without agreement the second rank would wait for gradients that never come."""
-    assert [rank["stopped"] for rank in ends(tokens, tmp_path / mode, mode)] == ["gate"] * 2
+    for rank in ends(tokens, tmp_path / mode, mode):
+        assert rank["stopped"] == "gate"
+        assert len(rank["begun"]) == {"gate": 5, "hush": 2}[mode], (
+            "at the probe; one step after an unforeseen word"
+        )
 
 
 @pytest.mark.heavy
@@ -67,8 +71,8 @@ def test_ranks_share_one_clock(tokens, tmp_path):
     """Rank 1 believes the time is long up: every step begins at the same progress on both all the same."""
     first, second = ends(tokens, tmp_path / "clock", "clock")
     assert first["begun"] == second["begun"]
-    assert first["steps"] == second["steps"] > 3
-    assert first["begun"] == sorted(set(first["begun"]))
+    assert first["steps"] == second["steps"] > 1
+    assert first["begun"] == sorted(first["begun"])
     assert 0.0 == first["begun"][0] < first["begun"][-1] < 1.0
 
 

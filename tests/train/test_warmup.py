@@ -23,7 +23,8 @@ from pgolf.train.late_qat import SoftRound
 from pgolf.train.loop import Train
 from pgolf.train.mtp import Mtp
 from pgolf.train.objective import Objective
-from pgolf.train.warmup import Warmup, shapes, sizes, spread
+from pgolf.train.switches import Switches
+from pgolf.train.warmup import Warmup, shapes, sizes, spread, warm_up
 from tests.nets import VOCAB, network, small
 
 EVERYTHING = Optim(
@@ -121,6 +122,41 @@ def test_every_size_of_layout_that_the_data_has_is_run_once(tokens, contexts):
     }
     assert needed <= made.keys()
     assert {rows for rows, _ in made} == {1, 2}
+
+
+@pytest.mark.parametrize("every_size", [False, True])
+def test_a_compiled_run_warms_every_size_up_in_every_state(tokens, every_size):
+    seen = []
+
+    class Recorded(Gradients):
+        def add(self, batch, context):
+            state = (net.order, net.blocks[0].mlp.up.rounding is not None)
+            seen.extend(
+                (state, len(part.tokens), shapes(layout)) for part, layout in self.parts(batch, context)
+            )
+            return torch.zeros(())
+
+    net = network(small(recurrence=Recurrence(first=1, last=1, passes=2, from_fraction=0.4)))
+    net.layout = boundaries(8)
+    gradients = Recorded(net, None, Objective(), None, "cpu", rows_at_once=2)
+    switches = Switches(net, SoftRound(from_fraction=0.6))
+    batches = Batches(tokens, Packed(tokens_per_row=1024), 8, 3, seed=0)
+    warm_up(
+        Warmup(steps=1),
+        gradients,
+        loop.Optimizer(EVERYTHING, net, Runtime()),
+        switches,
+        batches,
+        (8,),
+        every_size,
+    )
+    sized = {
+        (len(b.tokens), shapes(next(gradients.parts(b, 8))[1]))
+        for b in sizes(list(islice(batches, 32)), gradients, (8,))
+    }
+    states = {state for state, *_ in seen}
+    assert len(states) == 3
+    assert ({(s, *size) for s in states for size in sized} <= set(seen)) is every_size
 
 
 def test_a_layout_of_one_size_is_run_once(tokens):
