@@ -54,6 +54,18 @@ class RunConfig(Section):
                 f"model.rope.scaling.kind={self.model.rope.scaling.kind} with train.loader.kind=packed",
                 "model.rope.scaling=null, or another loader",
             )
+        late = self.train.late_qat
+        if (
+            late is not None
+            and late.kind == "noisy"
+            and late.recurrent_only
+            and self.model.recurrence is None
+        ):
+            raise RuleBroken(
+                "train.late_qat.recurrent_only is about the matrices of a recurrent band",
+                "recurrent_only=true, model.recurrence=null",
+                "train.late_qat.recurrent_only=false, or a model.recurrence",
+            )
         if self.train.rows % self.rules.gang.ranks:
             ranks = self.rules.gang.ranks
             rows = max(self.train.rows // ranks, 1) * ranks

@@ -176,9 +176,9 @@ class Quantization:
 
 def _matrices(section: LateQat, network: Gpt) -> list[Linear]:
     blocks = list(network.blocks)
-    band = network.config.recurrence
-    if isinstance(section, Noisy) and section.recurrent_only and band is not None:
-        blocks = [
-            network.blocks[i] for i in sorted({network.uses[at] for at in range(band.first, band.last + 1)})
-        ]
+    if isinstance(section, Noisy) and section.recurrent_only:
+        band = network.config.recurrence
+        assert band is not None, "the config refuses recurrent_only without a recurrence"
+        stored = sorted({network.uses[at] for at in range(band.first, band.last + 1)})
+        blocks = [network.blocks[i] for i in stored]
     return [m for block in blocks for m in block.modules() if isinstance(m, Linear)]

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, model_serializer, model_validator
+from torch import Tensor
 
 from pgolf.data.batch import Batch
 from pgolf.data.loader import Batches, Loader
@@ -214,7 +216,8 @@ class _Run:
         with self.clock:
             self.optimizer.finish()
             self.switches.deploy()
-            self._finite(self._loss_of_one_row(batch))  # the last update is in no loss yet
+            last = self.optimizer.ranks.total(self._loss_of_one_row(batch).view(1))
+            self._finite(float(last))  # of all ranks; the last update is in no loss yet
 
     def metrics(self) -> Metrics:
         trained = self.step * self.section.batch_tokens
@@ -275,9 +278,9 @@ class _Run:
         return None
 
     @torch.no_grad()
-    def _loss_of_one_row(self, batch: Batch) -> float:
+    def _loss_of_one_row(self, batch: Batch) -> Float[Tensor, ""]:
         row = next(batch.capped(self.section.context).parts(1)).to(self.runtime.device)
-        return float(loss_nats(self.network, row))
+        return loss_nats(self.network, row)
 
     def _finite(self, nats: float) -> None:
         """The limit on record is the loss of a model that knows nothing."""

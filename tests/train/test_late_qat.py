@@ -5,11 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgolf.errors import ConfigError
 from pgolf.formats.checkpoint import Checkpoint
 from pgolf.model.linear import Linear
 from pgolf.model.recurrence import Recurrence
 from pgolf.model.roles import Role
 from pgolf.optim.optimizer import Optim
+from pgolf.recipes import tiny
+from pgolf.run import with_settings
 from pgolf.runtime import Runtime
 from pgolf.train import loop
 from pgolf.train.budget import Steps
@@ -134,6 +137,11 @@ def test_noise_may_be_the_recurrent_bands_alone():
     rounded = {n for n, m in net.named_modules() if isinstance(m, Linear) and m.rounding is not None}
     assert rounded
     assert all(name.startswith("blocks.1.") for name in rounded)
+
+
+def test_a_band_that_is_not_there_is_refused_and_not_taken_for_the_whole_network():
+    with pytest.raises(ConfigError, match="recurrent_only=true"):
+        with_settings(tiny(), ["train.late_qat.kind=noisy", "train.late_qat.recurrent_only=true"])
 
 
 @pytest.mark.heavy

@@ -21,6 +21,7 @@ from pgolf.optim.adam import Adam
 from pgolf.optim.ema import Ema
 from pgolf.optim.muon import Muon
 from pgolf.optim.optimizer import Optim
+from pgolf.optim.ranks import Ranks
 from pgolf.optim.schedule import Schedule
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store, sha256_of
@@ -90,6 +91,21 @@ def test_a_loss_that_is_not_finite_is_an_outcome(tokens, tmp_path):
         run(tokens, tmp_path / "out", optim=Optim(muon=Muon(lr=1e38)), train=SHORT)
     assert stopped.value.outcome == Infeasible(reason="diverged", measured=None, limit=math.log(VOCAB))
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_last_update_that_breaks_another_ranks_loss_ends_this_one_too(tokens, tmp_path, monkeypatch):
+    """Ranks look at rows of their own; if one left alone, the others would publish what it found broken."""
+    asked = []
+
+    def total(ranks, x):
+        asked.append(x)
+        return x if len(asked) == 1 else x + math.inf
+
+    monkeypatch.setattr(Ranks, "total", total)
+    with pytest.raises(InfeasibleTrial) as stopped:
+        run(tokens, tmp_path / "out")
+    assert stopped.value.outcome.reason == "diverged"
+    assert [x.shape for x in asked] == [(1,), (1,)], "at the start of the clock, and at the end"
 
 
 def test_what_is_reported_is_the_contract(tokens, tmp_path):
