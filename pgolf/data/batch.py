@@ -28,8 +28,10 @@ class Batch:
         return self._each(lambda t: t.pin_memory())
 
     def capped(self, context: int) -> "Batch":
-        """Documents longer than `context` tokens cut into pieces of that length."""
-        return replace(self, starts=capped(self.starts, context))
+        """Documents longer than `context` tokens cut into pieces of that length. What was pinned stays so: a
+        copy from other memory waits for what the GPU still does."""
+        cut = capped(self.starts, context)
+        return replace(self, starts=cut.pin_memory() if self.starts.is_pinned() else cut)
 
     def parts(self, rows: int) -> Iterator["Batch"]:
         """The batch in parts of at most so many rows, in order."""

@@ -22,10 +22,22 @@ def document_starts(tokens: Int[Tensor, "*rows context"]) -> Bool[Tensor, "*rows
 
 
 def capped(starts: Bool[Tensor, "*rows time"], context: int) -> Bool[Tensor, "*rows time"]:
-    """The same starts, and one more every `context` tokens inside what is longer than that."""
+    """The same starts, and one more every `context` tokens inside what is longer than that.
+
+    From where the documents begin, since they are few: this lies between two steps of a GPU.
+    """
     if starts.shape[-1] <= context:
         return starts
-    return positions_in_segment(starts) % context == 0
+    out = starts.clone()
+    out[..., 0] = True
+    first = out.view(-1).nonzero().squeeze(1)
+    lengths = torch.diff(first, append=first.new_tensor([out.numel()]))
+    cuts = (lengths - 1) // context  # inside each document
+    number = torch.arange(int(cuts.sum()), device=out.device) - (cuts.cumsum(0) - cuts).repeat_interleave(
+        cuts
+    )
+    out.view(-1)[first.repeat_interleave(cuts) + context * (number + 1)] = True
+    return out
 
 
 def positions_in_segment(starts: Bool[Tensor, "*rows time"]) -> Int[Tensor, "*rows time"]:
