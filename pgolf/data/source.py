@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from pgolf.data.checked import parts
 from pgolf.data.corpus import fingerprint, read_documents, stdlib_documents, write_documents
-from pgolf.data.published import VARIANTS
+from pgolf.data.published import TOLERANCE, VARIANTS
+from pgolf.data.shard_files import sidecar_beside
 from pgolf.data.tokenizer import AnyTokenizer, SpBpe, Tokenizer
 from pgolf.errors import DataError
-from pgolf.formats.shards import BOS, SPLITS, read_shard, shard_name, sidecar_name, write_shard
+from pgolf.formats.shards import BOS, SPLITS, Tokens, read_shard, shard_name, sidecar_name, write_shard
 from pgolf.runtime import Runtime
 from pgolf.section import Section
 from pgolf.stage import Artifact, Metrics, Stage, Store, digest_of, link_or_copy, sha256_of
@@ -85,6 +87,11 @@ class SelectTail(Section):
 class Shards(Source):
     """Shards on disk in the challenge's format, with the SentencePiece model they were written with.
 
+    Byte sidecars beside the validation shards are the denominator, once held against the tokens: all of
+    them or none, exact where the tokens tell the bytes. A normalizing case coding does not tell them (the
+    published sidecar counts white space before it was squeezed: 894 bytes more in 151 MB), so there the total
+    may be off by `published.TOLERANCE`. Without sidecars the bytes are those that the tokens stand for.
+
     The select split is cut from the end of the last training shard, at a document start, and is not
     trained on. Paths are where the files lie, not what they are: identity is their content.
     """
@@ -108,17 +115,19 @@ class Shards(Source):
         for shards in files.values():
             for i, shard in enumerate(shards):
                 tokenizer.fits(read_shard(shard), shard.name, first=i == 0)
+        _sidecars(files["validation"])
         _disjoint(files["train"], files["validation"])
         _select_start(read_shard(files["train"][-1]), self.select, files["train"][-1])
 
     def build(self, store: Store, runtime: Runtime) -> list[tuple[str, Artifact]]:
         train, validation = self._files("train"), self._files("validation")
-        files = [Path(self.tokenizer), *train, *validation]
-        splits = ["", *["train"] * len(train), *["validation"] * len(validation)]
+        sidecars = _sidecars(validation)
+        files = [Path(self.tokenizer), *train, *validation, *sidecars]
+        splits = ["", *["train"] * len(train), *["validation"] * len(validation), *["bytes"] * len(sidecars)]
         inputs = [
             Artifact(f, digest_of([split, _content(f)])) for f, split in zip(files, splits, strict=True)
         ]
-        stage = Stage("shards", 1, _import_shards(splits))
+        stage = Stage("shards", 2, _import_shards(splits))
         return [("shards", stage(store, *inputs, runtime=runtime, select=self.select))]
 
     def _files(self, split: Literal["train", "validation"]) -> list[Path]:
@@ -127,6 +136,20 @@ class Shards(Source):
         if not found:
             raise DataError(f"data.{split} names shards that exist", pattern, _way_to(pattern))
         return found
+
+
+def _sidecars(validation: list[Path]) -> list[Path]:
+    """The byte sidecars beside validation shards: one for each, or none at all."""
+    beside = {shard: sidecar_beside(shard) for shard in validation}
+    found = [sidecar for sidecar in beside.values() if sidecar.is_file()]
+    for shard, sidecar in beside.items():
+        if found and not sidecar.is_file():
+            raise DataError("all validation shards have a byte sidecar beside them, or none", f"no {sidecar}",
+                            "fetch or build it again, or move the others away")  # fmt: skip
+        if found and (given := len(read_shard(sidecar))) != (tokens := len(read_shard(shard))):
+            raise DataError("a byte sidecar has one count for each token", f"{sidecar}: {given} for {tokens}",
+                            "fetch or build the shards again")  # fmt: skip
+    return found
 
 
 def _way_to(missing: str) -> str:
@@ -179,11 +202,13 @@ def _import_shards(splits: list[str]):  # type: ignore[no-untyped-def]
         model = Tokenizer.load(model_file)
         for i, shard in enumerate(shards):
             first = splits[i + 1] != splits[i]  # splits[0] is the model's
+            if splits[i + 1] == "bytes":
+                break
             model.fits(read_shard(shard), shard.name, first=first)
         link_or_copy(model_file, out / TOKENIZER)
         of = {
             split: [s for s, name in zip(shards, splits[1:], strict=True) if name == split]
-            for split in SPLITS
+            for split in (*SPLITS, "bytes")
         }
         train, validation = of["train"], of["validation"]
         _disjoint(train, validation)
@@ -194,12 +219,36 @@ def _import_shards(splits: list[str]):  # type: ignore[no-untyped-def]
         write_shard(out / shard_name("train", len(train) - 1), last[:cut])
         metrics: Metrics = {"vocab_size": model.vocab_size, "tokenizer_bytes": len(model.model)}
         metrics |= _write_split(model, out, "select", np.asarray(last[cut:]))
-        for i, shard in enumerate(validation):
+        counts = _validation_counts(model, validation, of["bytes"])
+        for i, (shard, counted) in enumerate(zip(validation, counts, strict=True)):
             link_or_copy(shard, out / shard_name("validation", i))
-            write_shard(out / sidecar_name("validation", i), model.byte_counts(np.asarray(read_shard(shard))))
+            write_shard(out / sidecar_name("validation", i), counted)
         return metrics
 
     return run
+
+
+def _validation_counts(model: Tokenizer, shards: list[Path], sidecars: list[Path]) -> list[Tokens]:
+    """Bytes under each token of every shard, as one stream: a document may go on in the next shard.
+
+    Raises:
+        DataError: if given sidecars count another text than the tokens stand for.
+    """
+    tokens = [np.asarray(read_shard(shard)) for shard in shards]
+    whole = np.concatenate(tokens)
+    expected = np.concatenate([model.byte_counts(part) for part in parts(whole)])
+    if not sidecars:
+        return np.split(expected, np.cumsum([len(t) for t in tokens])[:-1])
+    given = [np.asarray(read_shard(sidecar)) for sidecar in sidecars]
+    counts = np.concatenate(given)
+    bos, total, told = (int(c.sum(dtype=np.int64)) for c in (counts[whole == BOS], counts, expected))
+    exact = model.lossless or model.case is None
+    wrong = (counts != expected).any() if exact else abs(total - told) > TOLERANCE * told
+    if bos or wrong:
+        raise DataError("byte sidecars count the text that the tokens stand for",
+                        f"{total:,} bytes in {sidecars[0].parent} ({bos:,} under BOS); the tokens say {told:,}",
+                        "build with a lossless tokenizer, or move the sidecars away")  # fmt: skip
+    return given
 
 
 def _select_start(tokens: np.ndarray, select: SelectTail, shard: Path) -> int:

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from pgolf.certify.checks import bytes_are_the_text
+from pgolf.data.case_ops import CaseOps
 from pgolf.data.source import TOKENIZER, PythonStdlib, SelectTail, Shards
+from pgolf.data.sp_official import SpOfficial
 from pgolf.data.tokenizer import SpBpe, Tokenizer
 from pgolf.errors import DataError
 from pgolf.formats.shards import BOS, SPLITS, read_shard, read_split, shard_name, shards_of, write_shard
@@ -147,3 +150,97 @@ def test_a_shard_given_as_a_link_is_stored_as_the_file_it_leads_to(tmp_path):
     link_or_copy(link, tmp_path / "stored.bin")
     assert not (tmp_path / "stored.bin").is_symlink()
     assert (tmp_path / "stored.bin").read_bytes() == b"shard"
+
+
+def coded(tmp_path, base, spaced: str = "a  b") -> tuple[Shards, Tokenizer]:
+    """Case-coded shards with the sidecar that `pgolf data build` writes: raw bytes where the model normalizes."""
+    texts = [f"Page {i} of NASA's iPhone file, {i % 7} lines long.".encode() * 4 for i in range(200)]
+    texts[-1] += spaced.encode()
+    tokenizer = CaseOps(base=base).train(texts)
+    (tmp_path / "m.model").write_bytes(tokenizer.model)
+    for name, some in (("train", texts[:80]), ("val", texts[80:])):
+        pairs = [tokenizer.encode_counted(t) for t in some]
+        tokens = np.array([t for ids, _ in pairs for t in (BOS, *ids)], dtype=np.uint16)
+        write_shard(tmp_path / f"{name}_000000.bin", tokens)
+    counts = np.array([c for _, counted in pairs for c in (0, *counted)], dtype=np.uint16)
+    write_shard(tmp_path / "val_bytes_000000.bin", counts)
+    return Shards(
+        train=str(tmp_path / "train_*.bin"), validation=str(tmp_path / "val_*.bin"),
+        tokenizer=str(tmp_path / "m.model"), select=SelectTail(select_tokens=600),
+    ), tokenizer  # fmt: skip
+
+
+def test_the_published_kind_of_sidecar_is_the_denominator(tmp_path):
+    """A squeezed space is counted: one byte more than the tokens stand for, well below the tolerance."""
+    source, tokenizer = coded(tmp_path, SpOfficial(vocab_size=340))
+    given = np.asarray(read_shard(tmp_path / "val_bytes_000000.bin"))
+    source.check()
+    tokens, counts = read_split(source.build(Store(tmp_path / "s"), HERE)[0][1].path, "validation")
+    assert np.array_equal(counts, given)
+    assert counts.sum() == tokenizer.byte_counts(tokens).sum() + 1
+    assert bytes_are_the_text(tokens, counts, tokenizer) is None
+    (tmp_path / "val_bytes_000000.bin").unlink()
+    tokens, counts = read_split(source.build(Store(tmp_path / "s"), HERE)[0][1].path, "validation")
+    assert np.array_equal(counts, tokenizer.byte_counts(tokens))
+
+
+@pytest.mark.parametrize("break_it", [
+    lambda c: np.where(np.arange(len(c)) == 0, 1, c),  # a byte under BOS
+    lambda c: c + (np.arange(len(c)) % 40 == 1),  # operators counted as text
+    lambda c: np.roll(c, 1) * 0,
+])  # fmt: skip
+@pytest.mark.parametrize("base", [SpOfficial(vocab_size=340), SpBpe(vocab_size=340)])
+def test_a_sidecar_that_counts_another_text_is_refused(tmp_path, base, break_it):
+    source, _ = coded(tmp_path, base)
+    file = tmp_path / "val_bytes_000000.bin"
+    write_shard(file, break_it(np.asarray(read_shard(file))).astype(np.uint16))
+    with pytest.raises(DataError, match=r"count the text that the tokens stand for(.|\n)*lossless"):
+        source.build(Store(tmp_path / "s"), HERE)
+
+
+def test_a_lossless_sidecar_is_exact_at_every_token(tmp_path):
+    source, _ = coded(tmp_path, SpBpe(vocab_size=340))
+    file = tmp_path / "val_bytes_000000.bin"
+    counts = np.array(read_shard(file))
+    donor, taker = np.flatnonzero(counts)[:2]
+    counts[donor] -= 1
+    counts[taker] += 1  # the same sum
+    source.build(Store(tmp_path / "s"), HERE)
+    write_shard(tmp_path / "moved.bin", counts)
+    (tmp_path / "moved.bin").replace(file)
+    with pytest.raises(DataError, match="count the text"):
+        source.build(Store(tmp_path / "s"), HERE)
+
+
+def test_white_space_that_the_tokens_lost_is_no_denominator(tmp_path):
+    source, _ = coded(tmp_path, SpOfficial(vocab_size=340), spaced="a" + " " * 90 + "b")
+    with pytest.raises(DataError, match="count the text"):
+        source.build(Store(tmp_path / "s"), HERE)
+
+
+def test_sidecars_are_whole_and_for_all_validation_shards(tmp_path):
+    source, _ = coded(tmp_path, SpBpe(vocab_size=340))
+    file, shard = tmp_path / "val_bytes_000000.bin", tmp_path / "val_000000.bin"
+    counts = np.asarray(read_shard(file))
+    write_shard(tmp_path / "val_000001.bin", np.asarray(read_shard(shard))[:9])
+    with pytest.raises(DataError, match=r"or none(.|\n)*val_bytes_000001"):
+        source.check()
+    (tmp_path / "val_000001.bin").unlink()
+    write_shard(tmp_path / "other.bin", counts[:-1])
+    (tmp_path / "other.bin").replace(file)
+    with pytest.raises(DataError, match="one count for each token"):
+        source.check()
+
+
+def test_a_document_that_goes_on_in_the_next_shard_is_counted_as_one(tmp_path):
+    source, tokenizer = coded(tmp_path, SpOfficial(vocab_size=340))
+    (tmp_path / "val_bytes_000000.bin").unlink()
+    whole = np.array(read_shard(tmp_path / "val_000000.bin"))
+    table = [tokenizer._sp.id_to_piece(int(t)) for t in whole[:60]]
+    cut = next(i for i, piece in enumerate(table) if i > 9 and piece.startswith("▁"))
+    for i, part in enumerate((whole[:cut], whole[cut:])):
+        write_shard(tmp_path / "new.bin", part)
+        (tmp_path / "new.bin").replace(tmp_path / f"val_00000{i}.bin")
+    tokens, counts = read_split(source.build(Store(tmp_path / "s"), HERE)[0][1].path, "validation")
+    assert np.array_equal(tokens, whole)
+    assert np.array_equal(counts, tokenizer.byte_counts(whole))
