@@ -70,6 +70,7 @@ def main() -> None:
         sys.exit(2)
 
 
+RECIPES_WIDTH = 140  # columns below which a recipe's numbers would be cut; a pipe has 80
 FULL = (28, 122)  # ENOSPC, EDQUOT
 USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # what the parser of the command line raises
 
@@ -335,7 +336,9 @@ def recipes(
             *(f"{published[k]:,.0f}" if k in published else "" for k in ("artifact_bytes", "eval_seconds")),
             row["about"],
         )  # fmt: skip
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, RECIPES_WIDTH)
+    console.print(table)
 
 
 @app.command()

@@ -78,3 +78,15 @@ def test_a_recipes_predicted_bytes_are_near_what_tiny_really_weighs(tiny_trial):
     predicted, real = estimate(tiny_trial.config), tiny_trial.result
     assert predicted.params == real.params
     assert predicted.predicted_artifact_bytes == pytest.approx(real.artifact_bytes, rel=0.10)
+
+
+def test_the_list_says_every_number_whole_in_a_pipe(monkeypatch, capsys):
+    """A pipe has 80 columns, in which numbers would be cut."""
+    from pgolf.cli import recipes
+
+    monkeypatch.setenv("COLUMNS", "80")
+    recipes(gpu=None, as_json=False)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert all(name in shown for name in RECIPES)
+    assert "35,945,671" in shown
