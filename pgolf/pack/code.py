@@ -2,10 +2,11 @@
 
 Until a generated one-file submission exists, `code_bytes` is the Brotli-11 size of every pgolf module
 that the scoring process (`python -m pgolf.evaluate`) imports, found by following the import
-statements. Libraries (torch, numpy) are not counted, by the rules of play.
+statements that run when a module is loaded. Libraries (torch, numpy) are not counted, by the rules of play.
 """
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import brotli
@@ -24,12 +25,22 @@ def imported_modules(entry: str = ENTRY) -> list[str]:
             continue
         found.add(name)
         todo.append(name.rpartition(".")[0])
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in _at_import(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):
                 todo += [alias.name for alias in node.names]
     return sorted(found)
+
+
+def _at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when a module is imported: not the bodies of functions, which load what training
+    on a GPU wants, nor what is there for type checkers alone."""
+    for node in ast.iter_child_nodes(tree):
+        typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not (typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            yield node
+            yield from _at_import(node)
 
 
 def source_of(modules: list[str]) -> bytes:

@@ -14,7 +14,7 @@ from search_spaces.quantize.quantizer import quantizer
 from search_spaces.round import Gate, Round
 from search_spaces.warm import params_of
 
-RULES = LAPTOP.but(name="smoke", artifact_bytes=72_000)
+RULES = LAPTOP.but(name="smoke", artifact_bytes=76_000)
 
 
 def space(trial: BaseTrial) -> RunConfig:

@@ -247,7 +247,7 @@ def test_an_interrupt_while_finalists_are_scored_ends_their_gangs_and_is_the_out
     told = []
 
     def scorer(result, stop):
-        time.sleep(0.2)  # by then the pool waits for its threads, and not for their start
+        time.sleep(1.0)  # by then the pool waits for its threads, and not for their start
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         told.append(stop.wait(10))
         return Verdict("error", why="interrupted"), 1.0
