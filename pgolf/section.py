@@ -174,7 +174,8 @@ def _explain(cls: type[Section], error: ValidationError) -> Refusal:
         remedy = f"kinds: {first['ctx']['expected_tags']}"
         return Refusal(f"{where}: no such kind", repr(first["ctx"]["tag"]), remedy)
     if first["type"] == "union_tag_not_found":
-        return Refusal(f"{where}: say which kind", given, "add `kind: ...`")
+        kinds = _kinds(getattr(_field_at(cls, loc), "annotation", None))
+        return Refusal(f"{where}: say which kind", given, f"add `kind: ...`; kinds: {', '.join(kinds)}")
     if first["type"] == "missing":
         return Refusal(f"{where} must be given", None, f"add --set {where}=... or the line to the file")
     return Refusal(f"{where}: {rule}", given, _remedy(cls, loc))
@@ -239,6 +240,14 @@ def _field_at(cls: type[Section], loc: tuple[Any, ...]) -> Any:
     steps = _walk(cls, loc[:-1])
     here = steps[-1][0] if steps else cls
     return here.model_fields.get(str(loc[-1])) if here is not None and loc else None
+
+
+def _kinds(annotation: Any) -> list[str]:
+    """The kinds of the sections that a union of them offers."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        kind = annotation.model_fields.get("kind")
+        return [] if kind is None else [str(kind.default)]
+    return [kind for part in get_args(annotation) for kind in _kinds(part)]
 
 
 def _one_line(text: str, limit: int) -> str:

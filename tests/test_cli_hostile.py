@@ -87,7 +87,7 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "unknown key in a file": (["run", "typo.yaml"], ["model.attention.head", "head=4", "did you mean 'heads'"]),
     "unknown kind": (setting("quantize.kind=gptqq"), ["quantize: no such kind", "gptqq", "'rtn', 'gptq'"]),
-    "missing kind": (setting("pack={quality: 3}"), ["pack: say which kind", "quality", "kind:"]),
+    "missing kind": (setting("pack={quality: 3}"), ["pack: say which kind", "quality", "kinds: brotli, lzma"]),
     "wrong type": (setting("model.width=wide"), ["model.width", "wide", "type int"]),
     "out of range": (setting("optim.muon.momentum=1.5"), ["optim.muon.momentum", "1.5", "lt=1"]),
     "heads that do not divide the width": (

@@ -2,8 +2,10 @@
 
 Wants the published CaseOps shards and their tokenizer under /data/fineweb on every node (`pgolf data fetch
 sp8192_caseops`). It begins from the newest merged record and the two before it, and opens everything they
-decided, with what they added to the baseline and what never was tried at full scale. The budget is
-wall-clock, so a reproduction agrees in bpb only to the noise of the run.
+decided, with what they added to the baseline and what never was tried at full scale. Not asked, since the
+packed rows settle it: the loader and RoPE scaling; nor warm-up, which decides nothing. Their spaces
+(`search_spaces.data.loader`, `.model.rope_scaling`, `.train.warmup`) are there for rounds of one's own. The
+budget is wall-clock, so a reproduction agrees in bpb only to the noise of the run.
 """
 
 from optuna.trial import BaseTrial
@@ -17,6 +19,8 @@ from search_spaces.optim.optimizer import optim
 from search_spaces.pack.packer import packer
 from search_spaces.quantize.quantizer import quantizer
 from search_spaces.round import Gate, Round
+from search_spaces.train.late_qat import late_qat
+from search_spaces.train.objective import objective
 from search_spaces.train.progressive_context import progressive_context
 from search_spaces.warm import params_of
 
@@ -43,6 +47,8 @@ def space(trial: BaseTrial) -> RunConfig:
             if context == LONG
             else None,
             batch_tokens=batch,
+            objective=objective(trial, "train.objective"),
+            late_qat=late_qat(trial, "train.late_qat"),
             loader=base.train.loader.but(tokens_per_row=min(batch // base.rules.gang.ranks, 98_304)),
             budget=Seconds(seconds=base.rules.train_seconds, reserve_seconds=reserve),
         ),
