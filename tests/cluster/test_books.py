@@ -253,7 +253,11 @@ def test_an_interrupt_while_finalists_are_scored_ends_their_gangs_and_is_the_out
         return Verdict("error", why="interrupted"), 1.0
 
     monkeypatch.setattr(driver, "_score_finalists", lambda books, *anything: finalists.score(books, scorer))
-    assert driver._run(books, None, None, None) == ("interrupt", {})
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        assert driver._run(books, None, None, None) == ("interrupt", {})
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert told == [True]
     assert books.finished[0].validation_bpb is None
 
