@@ -1,8 +1,8 @@
 """The optimizer's joint space.
 
-Always asked: what every record tuned. `switches` adds what has a low prior and would be on in most random
-trials if each were asked with even odds; for rounds with the budget to learn what to leave off. `heads` is
-for networks with training-only heads.
+Always asked: what short runs can judge too. `switches` adds what only full-length runs can, and what has a
+low prior and would be on in most random trials if each were asked with even odds. `heads` is for networks
+with training-only heads.
 """
 
 from optuna.trial import BaseTrial
@@ -18,10 +18,10 @@ from search_spaces.optim.swa import swa
 def optim(trial: BaseTrial, at: str, switches: bool = False, heads: bool = False) -> Optim:
     moving = ema(trial, f"{at}.ema", switches)
     mean = swa(trial, f"{at}.swa") if switches else None
-    clipped = trial.suggest_categorical(f"{at}.grad_clip.on", [False, True])
+    clipped = switches and trial.suggest_categorical(f"{at}.grad_clip.on", [False, True])
     return Optim(
         muon=muon(trial, f"{at}.muon", switches),
-        adam=adam(trial, f"{at}.adam", heads),
+        adam=adam(trial, f"{at}.adam", heads, switches),
         schedule=schedule(trial, f"{at}.schedule", bool(moving or mean), switches),
         ema=moving,
         swa=mean,
