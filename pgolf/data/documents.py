@@ -18,17 +18,17 @@ import json
 import lzma
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pgolf.errors import DataError, nearest
 
-try:
-    import zstandard
-except ImportError:  # not among what pgolf needs; asked for by whoever has such files
-    zstandard = None  # type: ignore[assignment]
+zstandard: Any = None  # not among what pgolf needs; asked for by whoever has such files
+with suppress(ImportError):
+    zstandard = import_module("zstandard")
 
 JSON = (".jsonl", ".ndjson")
 TEXT = (".txt", ".text", ".md", ".rst")
