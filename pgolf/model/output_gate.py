@@ -10,11 +10,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from pgolf.model.head_gate import HeadGateModule
-from pgolf.model.roles import Role
+from pgolf.model.head_gate import WindowGateModule
 from pgolf.section import Section
 
 
@@ -27,16 +25,10 @@ class OutputGate(Section):
         return OutputGateModule(heads, min(self.window, width), self.source == "query")
 
 
-class OutputGateModule(HeadGateModule):
-    ROLES = {"w": Role.GATE}
-
+class OutputGateModule(WindowGateModule):
     def __init__(self, heads: int, window: int, from_query: bool) -> None:
-        super().__init__()
+        super().__init__(heads, window)
         self.from_query = from_query
-        self.w = nn.Parameter(torch.empty(heads, window))
-
-    def reset(self, generator: torch.Generator) -> None:
-        nn.init.zeros_(self.w)
 
     def forward(
         self,
@@ -44,6 +36,4 @@ class OutputGateModule(HeadGateModule):
         y: Float[Tensor, "batch time width"],
         raw_q: Float[Tensor, "batch time q_out"],
     ) -> Float[Tensor, "batch time heads dim"]:
-        source = raw_q if self.from_query else y
-        logits = F.linear(source[..., : self.w.shape[1]].contiguous(), self.w.to(y.dtype))
-        return o * (2 * torch.sigmoid(logits)).unsqueeze(3)
+        return o * (2 * torch.sigmoid(self.logits(raw_q if self.from_query else y)))

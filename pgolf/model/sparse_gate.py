@@ -10,11 +10,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from pgolf.model.head_gate import HeadGateModule
-from pgolf.model.roles import Role
+from pgolf.model.head_gate import WindowGateModule
 from pgolf.section import Section
 
 
@@ -27,16 +25,10 @@ class SparseGate(Section):
         return SparseGateModule(heads, min(self.window, width), self.scale)
 
 
-class SparseGateModule(HeadGateModule):
-    ROLES = {"w": Role.GATE}
-
+class SparseGateModule(WindowGateModule):
     def __init__(self, heads: int, window: int, scale: float) -> None:
-        super().__init__()
+        super().__init__(heads, window)
         self.scale = scale
-        self.w = nn.Parameter(torch.empty(heads, window))
-
-    def reset(self, generator: torch.Generator) -> None:
-        nn.init.zeros_(self.w)
 
     def forward(
         self,
@@ -44,5 +36,4 @@ class SparseGateModule(HeadGateModule):
         y: Float[Tensor, "batch time width"],
         raw_q: Float[Tensor, "batch time q_out"],
     ) -> Float[Tensor, "batch time heads dim"]:
-        logits = F.linear(y[..., : self.w.shape[1]].contiguous(), self.w.to(y.dtype))
-        return o * torch.sigmoid(self.scale * logits).unsqueeze(3)
+        return o * torch.sigmoid(self.scale * self.logits(y))
