@@ -26,7 +26,6 @@ from pgolf.errors import ConfigError, Infeasible, nearest
 from pgolf.model.gpt import Gpt
 from pgolf.model.roles import Role
 from pgolf.pack.code import compressed_source
-from pgolf.quantize.sd_clip import SdClip
 from pgolf.run import RunConfig
 from pgolf.train.budget import Seconds
 
@@ -123,31 +122,19 @@ def impossible(config: RunConfig) -> list[Infeasible]:
 
 
 def artifact_bytes(config: RunConfig, network: Gpt) -> int:
-    """Coded weights, steps, float16 remainder and code."""
-    bits, gate = 0.0, config.quantize.grids.gate
+    """Coded weights, steps, float16 remainder and code; of a quantizer that solves for bytes, what it is given."""
+    bits = 0.0
     for name, p in network.named_parameters():
         role = network.roles[name]
-        if role is Role.GATE and gate is not None:
-            bits += p.numel() * gate.bits + 16 * p.shape[0]
-        elif role.is_matrix:
-            bits += p.numel() * bits_per_weight(config.quantize.grids.of(role)) + 16 * p.shape[0]
-        else:
-            bits += 16 * p.numel()
-    return int(bits / 8) + _code_bytes()
+        coded = role.is_matrix or role is Role.GATE
+        bits += config.quantize.expected_bits(role, *p.shape) if coded else 16 * p.numel()
+    least = int(bits / 8) + _code_bytes()
+    return max(least, config.rules.artifact_bytes) if config.quantize.solves_for_bytes else least
 
 
 @cache
 def _code_bytes() -> int:
     return len(compressed_source())
-
-
-def bits_per_weight(grid: SdClip) -> float:
-    """Entropy (bits) of a standard Gaussian rounded to the grid's steps and clipped at its ends."""
-    step, qmax = grid.clip_sigmas / grid.qmax, grid.qmax
-    edges = [-math.inf, *((q + 0.5) * step for q in range(-qmax, qmax)), math.inf]
-    below = [0.5 * (1 + math.erf(edge / math.sqrt(2))) for edge in edges]
-    shares = [b - a for a, b in pairwise(below)]
-    return -sum(p * math.log2(p) for p in shares if p > 0)
 
 
 def train_flops_per_token(config: RunConfig, network: Gpt) -> float:

@@ -17,9 +17,10 @@ from pgolf.estimate import impossible
 from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.result import DeployedTuple, Result, StageResult
-from pgolf.pack.stage import PACK, code_artifact
+from pgolf.pack.code import compressed_source
+from pgolf.pack.stage import PACK, code_artifact, packed_bytes
 from pgolf.quantize.calibrate import CALIBRATE
-from pgolf.quantize.stage import QUANTIZE
+from pgolf.quantize.stage import ByteTarget, quantize_stage
 from pgolf.run import RunConfig, parse_config
 from pgolf.runtime import Runtime, provenance
 from pgolf.section import Section
@@ -43,6 +44,11 @@ class _Trial:
         if self.runtime.leads:
             self.runtime.report(-1, {STAGE_DONE + name: artifact.seconds})
         return artifact
+
+    @property
+    def tokens(self) -> Artifact:
+        """The token directory."""
+        return self.made.get("tokenize") or self.made["shards"]
 
     def metric(self, stage: str, name: str) -> float | int | None:
         return self.made[stage].metrics.get(name) if stage in self.made else None
@@ -120,6 +126,7 @@ def run_trial(config: RunConfig, store: Store, runtime: Runtime) -> Result | Non
         return trial.result() if runtime.leads else None
     try:
         _train(trial, store)
+        _quantize(trial, store)
         if runtime.leads:
             _deploy(trial, store)
     except InfeasibleTrial as stopped:
@@ -151,19 +158,29 @@ def _tokens(trial: _Trial, store: Store) -> Artifact:
     return made[-1][1]
 
 
-def _deploy(trial: _Trial, store: Store) -> None:
+def _quantize(trial: _Trial, store: Store) -> None:
+    """Calibration and quantization, which all ranks share."""
     config, made, runtime = trial.config, trial.made, trial.runtime
-    tokens = made.get("tokenize") or made["shards"]
     statistics = []
-    if config.calibrate is not None and config.quantize.needs_hessians:
+    if config.calibrate is not None and config.quantize.needs:
         statistics.append(trial.add("calibrate", CALIBRATE(
-            store, made["train"], tokens, runtime=runtime, seed=config.seed, calibrate=config.calibrate
+            store, made["train"], trial.tokens, runtime=runtime, seed=config.seed, calibrate=config.calibrate
         )))  # fmt: skip
     trial.judge()
-    quantized = trial.add("quantize", QUANTIZE(
-        store, made["train"], *statistics, runtime=runtime, quantize=config.quantize
-    ))  # fmt: skip
-    packed = trial.add("pack", PACK(store, quantized, code_artifact(), runtime=runtime, pack=config.pack))
+    sections: dict[str, Section] = {"quantize": config.quantize}
+    if config.quantize.solves_for_bytes:
+        code_bytes = len(compressed_source())
+        sections["pack"] = config.pack
+        sections["target"] = ByteTarget(artifact_bytes=config.rules.artifact_bytes, code_bytes=code_bytes)
+    stage = quantize_stage(partial(packed_bytes, pack=config.pack))
+    trial.add("quantize", stage(store, made["train"], *statistics, runtime=runtime, seed=None, **sections))
+
+
+def _deploy(trial: _Trial, store: Store) -> None:
+    config, made, runtime, tokens = trial.config, trial.made, trial.runtime, trial.tokens
+    packed = trial.add(
+        "pack", PACK(store, made["quantize"], code_artifact(), runtime=runtime, pack=config.pack)
+    )
     trial.add("prequant", PREQUANT(store, made["train"], tokens, runtime=runtime, evaluate=config.evaluate))
     if trial.judge():
         trial.add("evaluate", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))

@@ -21,6 +21,7 @@ from pgolf.pack.stage import Packer
 from pgolf.quantize.calibrate import Calibrate
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.stage import Quantizer
+from pgolf.quantize.statistics import FISHER, FULL_FISHER
 from pgolf.rules import BUDGETS, LAPTOP, Rules
 from pgolf.section import Refusal, RuleBroken, Section, assign, digest_of, parse
 from pgolf.train.loop import Train
@@ -44,10 +45,22 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "RunConfig":
-        if self.quantize.needs_hessians and self.calibrate is None:
+        if self.quantize.needs and self.calibrate is None:
             raise RuleBroken(
-                "GPTQ needs calibration", "calibrate=null", "set calibrate, or quantize.kind=rtn"
-            )
+                f"quantize.kind={self.quantize.kind} needs calibration", "calibrate=null",
+                "set calibrate, or quantize.kind=rtn",
+            )  # fmt: skip
+        fisher = self.calibrate.fisher if self.calibrate is not None else None
+        if FISHER in self.quantize.needs and fisher is None:
+            raise RuleBroken(
+                f"quantize.kind={self.quantize.kind} weighs outputs by their Fisher information",
+                "calibrate.fisher=null", "--set calibrate.fisher.tokens=16384",
+            )  # fmt: skip
+        if FULL_FISHER in self.quantize.needs and fisher is not None and not fisher.full:
+            raise RuleBroken(
+                "the two-sided form wants whole output covariances",
+                "calibrate.fisher.full=false", "--set calibrate.fisher.full=true",
+            )  # fmt: skip
         if self.train.loader.kind == "packed" and self.model.rope.scaling is not None:
             raise RuleBroken(
                 "rows of packed documents leave RoPE's frequencies alone",

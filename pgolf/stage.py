@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -151,7 +151,8 @@ class Store:
 class Stage:
     """A named step. `run(*inputs, out=Path, runtime=Runtime, **sections) -> metrics`.
 
-    A collective stage runs on every rank of the gang (rank 0 publishes); any other runs on rank 0.
+    A collective stage runs on every rank of the gang: rank 0 publishes, and all find it. Any other runs on
+    rank 0.
     """
 
     name: str
@@ -178,7 +179,7 @@ class Stage:
         key = digest_of(identity)[:KEY_CHARS]
         found = store.find(self.name, key) if runtime.leads or not self.collective else None
         if self.collective and runtime.agree(found is not None) and not runtime.leads:
-            return Artifact(Path(), "")
+            found = store.find(self.name, key)
         if found is not None:
             return found
         assert runtime.leads or self.collective, "rank 0 published this before another rank asked for it"
@@ -189,7 +190,8 @@ class Stage:
             began = time.perf_counter()
             metrics = self.run(*[i.path for i in inputs], out=out, runtime=runtime, **seeded, **sections)
             if not runtime.leads:
-                return Artifact(Path(), "")
+                runtime.agree(None)  # until it is published
+                return self._made(store, key)
             files = _inventory(out)
             record = {
                 "identity": identity,
@@ -201,9 +203,14 @@ class Stage:
             canonical(record)
             (out / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))
             store.publish(self.name, key, out)
+        if self.collective:
+            runtime.agree(None)
+        return self._made(store, key)
+
+    def _made(self, store: Store, key: str) -> Artifact:
         made = store.find(self.name, key)
         assert made is not None, "published just now"
-        return Artifact(made.path, made.digest, made.metrics, key, made.seconds, cached=False)
+        return replace(made, cached=False)
 
 
 def _inventory(directory: Path) -> dict[str, list[Any]]:

@@ -1,23 +1,24 @@
 """The artifact: one file that holds a quantized model and nothing else.
 
-    bytes 0-7    b"PGOLF\\0\\0\\1"  (name, container version)
-    bytes 8-39   SHA-256 of everything from byte 48 on
-    bytes 40-47  the codec's name in ASCII, padded with NUL
-    bytes 48-51  little-endian uint32: length of the header
-    header       JSON, compressed: model config, vocabulary size, layout, names and shapes of the tensors
-    payload      one compressed stream a group, back to back
+    bytes 0-7    b"PGOLF\\0\\0\\2"  (name, container version)
+    bytes 8-39   SHA-256 of everything from byte 40 on
+    bytes 40-43  little-endian uint32: length of the header
+    header       Brotli: JSON of the network's config, the vocabulary size, the codec, how every matrix is made
+                 up, the float16 tensors' shapes, and the lengths of what follows
+    codes        all integer arrays, by the codec
+    halves       Brotli: all float16 values, low bytes before high bytes
 
-Codes are stored one per byte, grouped by role so that a coder sees one kind of matrix at a time, and
-optionally column by column; never bit-packed, which would hide the histogram from the coder. The reader
-refuses foreign, cut or altered files before it uses a byte of them.
+The codec is one of `DECODERS`: the entropy coder of weights (`ans`) or a general compressor of bytes. The
+reader refuses foreign, cut or altered files before it uses a byte of them, and a file that someone has signed
+anew but filled with nonsense with the same kind of error: nothing it claims is believed unchecked.
 """
 
 import hashlib
 import json
-import lzma
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,86 +28,120 @@ import torch
 from numpy.typing import NDArray
 
 from pgolf.errors import DataError
-from pgolf.formats.quantized import QuantizedMatrix, QuantizedModel
+from pgolf.formats.quantized import Matrix, QuantizedModel, array_shapes, matrix_of
 
 ARTIFACT = "artifact.bin"
-MAGIC = b"PGOLF\0\0\1"
-PLANED = ("steps", "rest")  # streams of float16
-DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {"brotli": brotli.decompress, "lzma": lzma.decompress}
+MAGIC = b"PGOLF\0\0\2"
+HALVES = "alpha"  # the arrays of a matrix that are float16
+MOST_HEADER, MOST_VALUES = 1 << 22, 1 << 28  # bytes; weights: far above any tiny model, below any harm
+
+Shape = tuple[int, ...]
+Decoder = Callable[[bytes, list[Shape], list[str]], list[NDArray[np.int16]]]
 
 
 @dataclass(frozen=True)
 class Codec:
-    """How payload streams are compressed: the name readers know it by, and the encoder."""
+    """How the integer arrays are coded: the name readers know it by, and the encoder.
+
+    `encode(arrays, groups)`: arrays are int16, codes of matrices [rows, cols] and step codes [n]; a group is
+    the role of the matrix that an array belongs to.
+    """
 
     name: str
-    compress: Callable[[bytes], bytes]
+    encode: Callable[[list[NDArray[np.int16]], list[str]], bytes]
 
 
-def encode(model: QuantizedModel, codec: Codec, transpose: bool) -> bytes:
+def _decoder(name: str) -> Decoder | None:
+    """The decoder of a codec, loaded when it is asked for: an artifact needs one of them."""
+    if name == "ans":
+        from pgolf.formats.ans import decode_arrays
+
+        return lambda data, shapes, groups: decode_arrays(data, shapes)
+    if name in ("brotli", "lzma", "zstd", "zpaq"):
+        from pgolf.formats.byte_codec import decode_bytes
+
+        return lambda data, shapes, groups: decode_bytes(name, data, shapes, groups)
+    return None
+
+
+CODECS = ("ans", "brotli", "lzma", "zstd", "zpaq")
+
+
+def encode(model: QuantizedModel, codec: Codec) -> bytes:
     """The artifact's bytes; equal models give equal bytes."""
-    streams: dict[str, list[bytes]] = {g: [] for g in [*sorted(set(model.roles.values())), *PLANED]}
-    tensors: list[list[Any]] = []
-    for name, m in model.matrices.items():
-        group = model.roles[name]
-        q = m.q.numpy()
-        streams[group].append((q.T if transpose else q).tobytes())
-        streams["steps"].append(m.step.numpy().astype("<f2").tobytes())
-        tensors.append([name, group, list(m.q.shape)])
-    for name, t in model.rest.items():
-        streams["rest"].append(t.numpy().astype("<f2").tobytes())
-        tensors.append([name, "rest", list(t.shape)])
-    payloads = {
-        group: codec.compress(_planes(b"".join(parts)) if group in PLANED else b"".join(parts))
-        for group, parts in streams.items()
-    }
+    integers: list[NDArray[np.int16]] = []
+    groups: list[str] = []
+    halves: list[NDArray] = []
+    for name, part, array in model.arrays():
+        if part == HALVES:
+            halves.append(array.numpy())
+        else:
+            integers.append(array.numpy())
+            groups.append(model.roles[name])
+    halves += [t.numpy() for t in model.rest.values()]
+    codes = codec.encode(integers, groups)
+    floats = brotli.compress(_planes(b"".join(h.astype("<f2").tobytes() for h in halves)), quality=11)
     header = {
         "model": model.model,
         "vocab_size": model.vocab_size,
         "codec": codec.name,
-        "transpose": transpose,
-        "tensors": tensors,
-        "streams": [[group, len(payload)] for group, payload in payloads.items()],
+        "matrices": [[name, model.roles[name], m.tree()] for name, m in model.matrices.items()],
+        "rest": [[name, list(t.shape)] for name, t in model.rest.items()],
+        "sizes": [len(codes), len(floats)],
     }
     text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
-    packed = codec.compress(text)
-    body = struct.pack("<I", len(packed)) + packed + b"".join(payloads.values())
-    return MAGIC + hashlib.sha256(body).digest() + _tagged(codec.name) + body
+    packed = brotli.compress(text, quality=11)
+    body = struct.pack("<I", len(packed)) + packed + codes + floats
+    return MAGIC + hashlib.sha256(body).digest() + body
 
 
 def decode(data: bytes, origin: str = "the artifact") -> QuantizedModel:
-    """Raises DataError if `data` is no artifact, is cut short, or was altered."""
+    """Raises DataError if `data` is no artifact, is cut short, was altered, or says what cannot be."""
     remedy = "give an artifact.bin that pgolf packed, or pack it again"
     if data[: len(MAGIC)] != MAGIC:
         raise DataError("an artifact begins with PGOLF and its version", f"{origin}: {data[:8]!r}", remedy)
-    digest, codec, body = data[8:40], data[40:48].rstrip(b"\0").decode("ascii", "replace"), data[48:]
-    if hashlib.sha256(body).digest() != digest:
+    if hashlib.sha256(data[40:]).digest() != data[8:40]:
         raise DataError(
             "an artifact's bytes match the SHA-256 they carry", f"{origin}: cut short or altered", remedy
         )
-    if codec not in DECOMPRESS:
-        raise DataError(
-            "an artifact's codec is known", f"{origin}: {codec}", f"known: {', '.join(DECOMPRESS)}"
-        )
-    unpack = DECOMPRESS[codec]
+    try:
+        return _opened(data[40:])
+    except DataError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, struct.error, brotli.error, RecursionError) as error:
+        raise DataError("an artifact says what it holds", f"{origin}: {error}", remedy) from None
+
+
+def _opened(body: bytes) -> QuantizedModel:
     (length,) = struct.unpack_from("<I", body)
-    header = json.loads(unpack(body[4 : 4 + length]))
-    at, raw = 4 + length, {}
-    for group, size in header["streams"]:
-        stream = unpack(body[at : at + size])
-        raw[group] = _Reader(_unplanes(stream) if group in PLANED else stream)
-        at += size
-    matrices, roles, rest = {}, {}, {}
-    for name, group, shape in header["tensors"]:
-        if group == "rest":
-            rest[name] = torch.from_numpy(raw["rest"].take("<f2", shape).astype(np.float16))
-            continue
-        stored = shape[::-1] if header["transpose"] else shape
-        q = raw[group].take("i1", stored)
-        step = raw["steps"].take("<f2", [shape[0], 1]).astype(np.float16)
-        q = np.ascontiguousarray(q.T if header["transpose"] else q)
-        matrices[name], roles[name] = QuantizedMatrix(torch.from_numpy(q), torch.from_numpy(step)), group
-    return QuantizedModel(header["model"], header["vocab_size"], matrices, roles, rest)
+    header: dict[str, Any] = json.loads(_unpacked(body[4 : 4 + length], MOST_HEADER))
+    at, sizes = 4 + length, header["sizes"]
+    if len(sizes) != 2 or min(sizes) < 0 or at + sum(sizes) != len(body):
+        raise ValueError(f"lengths {sizes} in a body of {len(body)} bytes")
+    decoder = _decoder(header["codec"])
+    if decoder is None:
+        raise DataError(
+            "an artifact's codec is known", str(header["codec"])[:40], f"known: {', '.join(CODECS)}"
+        )
+    parts = [(name, role, tree, array_shapes(tree)) for name, role, tree in header["matrices"]]
+    rest = [(name, tuple(int(n) for n in shape)) for name, shape in header["rest"]]
+    shapes = [(s, role, part) for _, role, _, own in parts for part, s in own.items()]
+    integers = [(s, role) for s, role, part in shapes if part != HALVES]
+    halves = [s for s, _, part in shapes if part == HALVES] + [shape for _, shape in rest]
+    if any(n < 0 for s in halves for n in s) or _values([s for s, _, _ in shapes] + halves) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    codes = decoder(body[at : at + sizes[0]], [s for s, _ in integers], [g for _, g in integers])
+    floats = _unpacked(body[at + sizes[0] :], 2 * _values(halves))
+    if len(floats) != 2 * _values(halves):
+        raise ValueError(f"{len(floats)} bytes for {_values(halves)} float16 values")
+    taken, values = iter(codes), _split(np.frombuffer(_unplanes(floats), "<f2"), halves)
+    matrices: dict[str, Matrix] = {}
+    for name, _, tree, own in parts:
+        arrays = {part: torch.from_numpy(next(values if part == HALVES else taken)) for part in own}
+        matrices[name] = matrix_of(tree, arrays)
+    roles = {name: role for name, role, _, _ in parts}
+    left = {name: torch.from_numpy(next(values)) for name, _ in rest}
+    return QuantizedModel(header["model"], header["vocab_size"], matrices, roles, left)
 
 
 def read_artifact(path: Path) -> QuantizedModel:
@@ -120,17 +155,29 @@ def read_artifact(path: Path) -> QuantizedModel:
     return decode(data, str(path))
 
 
-class _Reader:
-    """Takes arrays off the front of a byte string."""
+def _values(shapes: list[Shape]) -> int:
+    return sum(prod(shape) for shape in shapes)
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
 
-    def take(self, dtype: str, shape: list[int]) -> NDArray:
-        count = int(np.prod(shape))
-        out = np.frombuffer(self.data, dtype=dtype, count=count, offset=self.at).reshape(shape)
-        self.at += count * np.dtype(dtype).itemsize
-        return out.copy()
+def _split(values: NDArray, shapes: list[Shape]):  # type: ignore[no-untyped-def]
+    at = 0
+    for shape in shapes:
+        yield values[at : at + prod(shape)].reshape(shape).astype(np.float16)
+        at += prod(shape)
+
+
+def _unpacked(data: bytes, most: int) -> bytes:
+    """What Brotli packed, refused beyond `most` bytes: a small file may claim to hold a disk."""
+    stream, out = brotli.Decompressor(), bytearray()
+    out += stream.process(data, output_buffer_limit=most + 1)
+    while not stream.is_finished() and len(out) <= most:
+        more = stream.process(b"", output_buffer_limit=most + 1 - len(out))
+        if not more:
+            raise ValueError("a Brotli stream is cut short")
+        out += more
+    if len(out) > most:
+        raise ValueError(f"a Brotli stream holds more than {most} bytes")
+    return bytes(out)
 
 
 def _planes(data: bytes) -> bytes:
@@ -142,7 +189,3 @@ def _unplanes(data: bytes) -> bytes:
     out = bytearray(len(data))
     out[0::2], out[1::2] = data[: len(data) // 2], data[len(data) // 2 :]
     return bytes(out)
-
-
-def _tagged(name: str) -> bytes:
-    return name.encode("ascii").ljust(8, b"\0")

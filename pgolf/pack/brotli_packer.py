@@ -6,6 +6,7 @@ import brotli
 from pydantic import Field
 
 from pgolf.formats.blob import Codec
+from pgolf.formats.byte_codec import encode_bytes
 from pgolf.section import Section
 
 
@@ -16,6 +17,7 @@ class BrotliPacker(Section):
     transpose: bool = False  # codes column by column: pays where column variances differ
 
     def codec(self) -> Codec:
-        return Codec(
-            "brotli", lambda data: brotli.compress(data, quality=self.quality, lgwin=self.window_bits)
-        )
+        def compress(data: bytes) -> bytes:
+            return bytes(brotli.compress(data, quality=self.quality, lgwin=self.window_bits))
+
+        return Codec("brotli", lambda arrays, groups: encode_bytes(arrays, groups, compress, self.transpose))

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pgolf.formats.blob import Codec
+from pgolf.formats.byte_codec import encode_bytes
 from pgolf.section import Section
 
 
@@ -16,4 +17,8 @@ class LzmaPacker(Section):
 
     def codec(self) -> Codec:
         preset = self.preset | lzma.PRESET_EXTREME
-        return Codec("lzma", lambda data: lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_NONE, preset))
+
+        def compress(data: bytes) -> bytes:
+            return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_NONE, preset)
+
+        return Codec("lzma", lambda arrays, groups: encode_bytes(arrays, groups, compress, self.transpose))

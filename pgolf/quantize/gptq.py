@@ -1,17 +1,15 @@
-"""GPTQ with full Hessians: round column by column, let later columns make up for the error.
+"""GPTQ with full Hessians: round column by column, let later columns make up for it.
 
-With H = X^T X over calibration inputs (damped) and U the upper Cholesky factor of H^-1, for each column j
-in order of falling diag H:
+The sweep is pgolf.quantize.sweep, with H = X^T X over calibration inputs (damped), which minimizes the
+Hessian-weighted error greedily (https://arxiv.org/abs/2210.17323). Steps come from the original rows, once. A dead
+input (zero diagonal) has its weights set to zero, since no calibration token ever saw them. A Hessian that cannot
+be factored raises: falling back to another algorithm would credit it with GPTQ's name.
 
-    q_j = code(w_j);   e_j = (w_j - step q_j) / U_jj;   w_l <- w_l - e_j U_jl  for l > j
-
-which minimizes the Hessian-weighted error greedily (https://arxiv.org/abs/2210.17323). Steps come from
-the original rows, once. Columns are processed in blocks so that most of the work is a matrix product.
-A dead input (zero diagonal) has its weights set to zero, since no calibration token ever saw them. A
-Hessian that cannot be factored raises: falling back to another algorithm would credit it with GPTQ's
-name.
+Tables that hashes index are rounded: they have no inputs to take a Hessian from. The tied table has two sides,
+and a Hessian of the head's inputs alone is what the records solve it with (PR 1394).
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,72 +17,77 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from pgolf.errors import PgolfError
-from pgolf.formats.quantized import QuantizedMatrix
+from pgolf.formats.quantized import QuantizedMatrix, steps_of
+from pgolf.model.roles import Role
 from pgolf.quantize.grids import RoleGrids
+from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection, batches
+from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
-from pgolf.section import Section
+from pgolf.quantize.sharing import Shared
+from pgolf.quantize.statistics import HESSIANS
+from pgolf.quantize.sweep import factor, sweep
 
 
-class HessianNotPositive(PgolfError):
-    """The damped Hessian has no Cholesky factor: calibration produced something that is no Gram matrix."""
-
-
-class Gptq(Section):
+class Gptq(QuantizerSection):
     kind: Literal["gptq"] = "gptq"
     grids: RoleGrids = RoleGrids()
     damping: float = Field(0.01, gt=0)  # added to the diagonal, as a fraction of its mean
     act_order: bool = True  # largest diag H first
-    block: int = Field(128, ge=1)  # columns
+    block: int = Field(64, ge=1)  # columns
 
     @property
-    def needs_hessians(self) -> bool:
-        return True
+    def needs(self) -> frozenset[str]:
+        return frozenset({HESSIANS})
+
+    def expected_bits(self, role: Role, rows: int, cols: int) -> float:
+        return self.grids.expected_bits(role, rows, cols)
 
     def quantize(
-        self, w: Float[Tensor, "rows cols"], grid: SdClip, hessian: Float[Tensor, "cols cols"] | None = None
+        self, w: Float[Tensor, "rows cols"], grid: SdClip, hessian: Float[Tensor, "cols cols"]
     ) -> QuantizedMatrix:
-        """Quantize one matrix against its Hessian.
+        """Quantize one matrix against its Hessian. Raises HessianNotPositive if it cannot be factored."""
+        return self.quantize_batch(w.unsqueeze(0), grid, hessian.unsqueeze(0))[0]
 
-        Raises:
-            HessianNotPositive: if the damped Hessian cannot be factored.
-        """
-        assert hessian is not None, "the run config pairs GPTQ with calibration"
-        step = grid.steps(w)
-        h, w = hessian.double(), w.double().clone()
-        dead = h.diagonal() == 0
-        h = h + torch.diag(dead.double())
-        w[:, dead] = 0
-        order = h.diagonal().argsort(descending=True, stable=True) if self.act_order else torch.arange(len(h))
-        upper = inverse_factor(h[order][:, order], self.damping)
-        q = self._sweep(w[:, order], upper, step.double(), grid)
-        return QuantizedMatrix(q[:, order.argsort()].to(torch.int8), step)
+    def quantize_batch(
+        self, w: Float[Tensor, "batch rows cols"], grid: SdClip, hessians: Float[Tensor, "batch cols cols"]
+    ) -> list[QuantizedMatrix]:
+        """Matrices of one shape on one grid, together."""
+        rows = torch.stack([grid.row_codes(one) for one in w])
+        factors = factor(hessians.to(w.device), self.damping, self.act_order)
+        codes = sweep(w, factors, steps_of(rows).unsqueeze(2), grid.qmax, block=self.block)
+        return [QuantizedMatrix(q, r) for q, r in zip(codes.short().cpu(), rows.cpu(), strict=True)]
 
-    def _sweep(
-        self,
-        w: Float[Tensor, "rows cols"],
-        upper: Float[Tensor, "cols cols"],
-        step: Float[Tensor, "rows 1"],
-        grid: SdClip,
-    ) -> Float[Tensor, "rows cols"]:
-        q = torch.zeros_like(w)
-        cols = w.shape[1]
-        for begin in range(0, cols, self.block):
-            end = min(begin + self.block, cols)
-            errors = torch.zeros(w.shape[0], end - begin, dtype=w.dtype)
-            for j in range(begin, end):
-                q[:, j] = grid.codes(w[:, j], step[:, 0])
-                error = (w[:, j] - q[:, j] * step[:, 0]) / upper[j, j]
-                w[:, j + 1 : end] -= error.unsqueeze(1) * upper[j, j + 1 : end]
-                errors[:, j - begin] = error
-            w[:, end:] -= errors @ upper[begin:end, end:]
-        return q
+    def quantize_all(self, problem: Problem, finish: Finish | None = None) -> Matrices:
+        """Shared among the ranks. Raises HessianNotPositive."""
+        matrices = [name for name in problem.weights if problem.roles[name].is_matrix]
+        parts = [_Part(self, problem, names) for names in batches(problem, matrices)]
+        found = self.grids.gates(problem) | Shared(problem.runtime, parts).each(lambda part: part.solved())
+        ordered = {name: found[name] for name in problem.weights if name in found}
+        return ordered if finish is None else finish(ordered, None)
 
 
-def inverse_factor(h: Float[Tensor, "n n"], damping: float) -> Float[Tensor, "n n"]:
-    """The upper U with U^T U = (H + damping * mean(diag H) * I)^-1. Raises HessianNotPositive."""
-    damped = h + torch.eye(len(h), dtype=h.dtype) * (damping * h.diagonal().mean())
-    lower, failed = torch.linalg.cholesky_ex(damped)
-    if failed or not torch.isfinite(lower).all():
-        raise HessianNotPositive(f"the damped {len(h)} x {len(h)} Hessian is not positive definite")
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+@dataclass(frozen=True)
+class _Part:
+    """Matrices of one shape and role."""
+
+    section: Gptq
+    problem: Problem
+    names: list[str]
+
+    @property
+    def cost(self) -> float:
+        rows, cols = self.problem.weights[self.names[0]].shape
+        return len(self.names) * rows * cols * cols
+
+    def prepare(self) -> None:
+        """Everything is done once."""
+
+    def solved(self) -> Matrices:
+        p = self.problem
+        grid = self.section.grids.of(p.roles[self.names[0]])
+        if p.roles[self.names[0]] is Role.TABLE:
+            rounded = Rtn(grids=self.section.grids)
+            return {name: rounded.quantize(p.weights[name], grid) for name in self.names}
+        w = torch.stack([p.weights[name] for name in self.names]).to(p.runtime.device)
+        hessians = torch.stack([p.statistics.hessians[name] for name in self.names])
+        return dict(zip(self.names, self.section.quantize_batch(w, grid, hessians), strict=True))

@@ -1,18 +1,16 @@
-"""Quantized gates: head-gate matrices as small integers with one float16 step a row (PR 1736).
+"""Quantized gates: head-gate matrices as small integers with one step a row (PR 1736).
 
-    step_r = float16(max |W_r| / qmax)        codes = round(W_r / step_r)
+    step_r = max |W_r| / qmax, rounded up to 2^(k / 8)        codes = round(W_r / step_r)
 
 Too small for a Hessian and too many for float16: half the bytes, no measurable loss. The row's maximum and not
 its deviation sets the step, because a gate of a dozen weights has no tail to clip.
 """
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from pgolf.formats.quantized import QuantizedMatrix
-from pgolf.quantize.sd_clip import MIN_STEP
+from pgolf.formats.quantized import COARSEST, QuantizedMatrix, step_codes, steps_of
 from pgolf.section import Section
 
 
@@ -25,7 +23,8 @@ class QuantGate(Section):
 
     def quantize(self, w: Float[Tensor, "rows cols"]) -> QuantizedMatrix:
         """Round to the nearest code; no weight is clipped beyond half a step."""
-        widest = w.float().abs().amax(dim=1, keepdim=True) / self.qmax
-        step = widest.clamp(MIN_STEP, torch.finfo(torch.float16).max).half()
-        codes = (w.float() / step.float()).round().clamp(-self.qmax, self.qmax)
-        return QuantizedMatrix(codes.to(torch.int8), step)
+        widest = w.float().abs().amax(dim=1) / self.qmax
+        row = step_codes(widest)
+        row = (row + (steps_of(row) < widest).short()).clamp_max(COARSEST)
+        codes = (w.float() / steps_of(row).unsqueeze(1)).round().clamp(-self.qmax, self.qmax)
+        return QuantizedMatrix(codes.short(), row)

@@ -1,20 +1,22 @@
 """SDClip: a symmetric grid per row whose half-range is a number of row standard deviations (PR 1394).
 
-    step_r = float16(clip_sigmas * std(W_r) / qmax)        qmax = 2^(bits - 1) - 1
+    step_r = clip_sigmas * std(W_r) / qmax        qmax = 2^(bits - 1) - 1, the step to the nearest 2^(k / 8)
 
 Sigmas rather than the row maximum: one outlier must not set the step of its whole row, and the narrow
 histogram is what the entropy coder is paid by. (bits, clip) and (bits', clip * qmax'/qmax) are the same
 grid; a Gaussian weight costs about 2.05 + log2(qmax / clip_sigmas) bits.
 """
 
+import math
+from itertools import pairwise
+
 import torch
-from jaxtyping import Float, Float16
+from jaxtyping import Float, Int16
 from pydantic import Field
 from torch import Tensor
 
+from pgolf.formats.quantized import step_codes
 from pgolf.section import Section
-
-MIN_STEP = 2.0**-14  # smallest normal float16: smaller steps lose bits, then become 0
 
 
 class SdClip(Section):
@@ -25,11 +27,19 @@ class SdClip(Section):
     def qmax(self) -> int:
         return int(2 ** (self.bits - 1) - 1)
 
-    def steps(self, w: Float[Tensor, "rows cols"]) -> Float16[Tensor, "rows 1"]:
-        """The step of each row, rounded to the precision it is stored and used in."""
-        step = self.clip_sigmas * w.float().std(dim=1, keepdim=True, correction=0) / self.qmax
-        return step.clamp(MIN_STEP, torch.finfo(torch.float16).max).half()
+    @property
+    def entropy_bits(self) -> float:
+        """Of a standard Gaussian rounded to the grid's steps and clipped at its ends."""
+        step, qmax = self.clip_sigmas / self.qmax, self.qmax
+        edges = [-math.inf, *((q + 0.5) * step for q in range(-qmax, qmax)), math.inf]
+        below = [0.5 * (1 + math.erf(edge / math.sqrt(2))) for edge in edges]
+        shares = [b - a for a, b in pairwise(below)]
+        return -sum(p * math.log2(p) for p in shares if p > 0)
+
+    def row_codes(self, w: Float[Tensor, "rows cols"]) -> Int16[Tensor, " rows"]:
+        """The step code of each row: the precision it is stored and used in."""
+        return step_codes(self.clip_sigmas * w.double().std(dim=1, correction=0) / self.qmax)
 
     def codes(self, w: Float[Tensor, "*any"], step: Float[Tensor, "*any_too"]) -> Float[Tensor, "*any"]:
         """Nearest codes on the grid, as floats; divides by the step that will be stored."""
-        return (w / step).round().clamp(-self.qmax, self.qmax)
+        return torch.round(w / step).clamp(-self.qmax, self.qmax)

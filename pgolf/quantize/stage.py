@@ -1,56 +1,114 @@
-"""The quantize stage: every matrix by its role's grid, gates where asked, everything else to float16.
+"""The quantize stage: every matrix by the chosen quantizer, everything else to float16.
 
-Tables that tokens or hashes index are rounded to their grid whatever solves the others: a table has no inputs to
-take a Hessian from. Every other matrix has been seen at work, and one without a Hessian is a bug.
+A quantizer that solves for bytes is handed what measures them, and then the packer, the code's size and the cap are
+part of what decides the result. All ranks of the gang take part.
 """
 
+import json
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from pgolf.formats.checkpoint import Checkpoint
-from pgolf.formats.quantized import QuantizedModel
+from pgolf.formats.quantized import Matrix, QuantizedModel
 from pgolf.model.gpt import assemble
 from pgolf.model.roles import Role
-from pgolf.quantize.calibrate import read_hessians
 from pgolf.quantize.gptq import Gptq
+from pgolf.quantize.problem import Matrices, Problem, QuantizerSection
+from pgolf.quantize.rate_distortion import RateDistortion
 from pgolf.quantize.rtn import Rtn
+from pgolf.quantize.statistics import Statistics
 from pgolf.runtime import Runtime
+from pgolf.section import Section
 from pgolf.stage import Metrics, Stage
 
-Quantizer = Annotated[Rtn | Gptq, Field(discriminator="kind")]
+Quantizer = Annotated[Rtn | Gptq | RateDistortion, Field(discriminator="kind")]
+Measure = Callable[[QuantizedModel], int]  # bytes of the packed artifact, its code not counted
 
 
-def _quantize(
-    checkpoint: Path, *hessians: Path, out: Path, runtime: Runtime, quantize: Rtn | Gptq
+class ByteTarget(Section):
+    """What a quantizer that solves for bytes is given."""
+
+    artifact_bytes: int = Field(ge=0)  # code and model together
+    code_bytes: int = Field(ge=0)
+
+
+UNLIMITED = ByteTarget(artifact_bytes=2**40, code_bytes=0)
+
+
+def quantize_stage(measure: Measure) -> Stage:
+    """The stage for a packer that makes as many bytes as `measure` says."""
+
+    def run(
+        checkpoint: Path, *statistics: Path, out: Path, runtime: Runtime, quantize: QuantizerSection,
+        target: ByteTarget = UNLIMITED, pack: Section | None = None,
+    ) -> Metrics:  # fmt: skip
+        trained = Checkpoint.read(checkpoint)
+        roles = assemble(trained.model, trained.vocab_size, trained.weights, "cpu").roles
+        candidates = {n: w for n, w in trained.weights.items() if roles[n].is_matrix or roles[n] is Role.GATE}
+        known = Statistics.read(statistics[0]) if statistics else Statistics()
+
+        def built(matrices: Mapping[str, Matrix]) -> QuantizedModel:
+            kept = {name: roles[name].value for name in matrices}
+            rest = {
+                name: w.half() for name, w in trained.weights.items() if name not in trained_away(matrices)
+            }
+            return QuantizedModel(trained.model, trained.vocab_size, matrices, kept, rest)
+
+        def trained_away(matrices: Mapping[str, Matrix]) -> set[str]:
+            return set(matrices) if matrices else set(candidates)
+
+        def bytes_of(matrices: Matrices) -> int:
+            size = measure(built(matrices)) + target.code_bytes if runtime.leads else 0
+            return int(str(runtime.agree(size)))
+
+        problem = Problem(candidates, roles, known, bytes_of, target.artifact_bytes, runtime)
+        matrices = quantize.quantize_all(problem)
+        if runtime.leads:
+            built(matrices).write(out)
+            (out / REPORT).write_text(json.dumps(_report(matrices, problem), indent=1))
+        return _errors(matrices, trained.weights, roles)
+
+    return Stage("quantize", 2, run, collective=True)
+
+
+REPORT = "report.json"
+
+
+def _errors(
+    matrices: Mapping[str, Matrix], weights: Mapping[str, Tensor], roles: Mapping[str, Role]
 ) -> Metrics:
-    trained = Checkpoint.read(checkpoint)
-    roles = assemble(trained.model, trained.vocab_size, trained.weights, "cpu").roles
-    statistics = read_hessians(hessians[0]) if hessians else {}
-    matrices, rest, metrics = {}, {}, {}
+    """Squared error relative to the weights' own power, by role."""
     squared: dict[str, float] = defaultdict(float)
     power: dict[str, float] = defaultdict(float)
-    for name, w in trained.weights.items():
-        role = roles[name]
-        if role is Role.GATE and quantize.grids.gate is not None:
-            matrices[name] = quantize.grids.gate.quantize(w)
-        elif role is Role.TABLE:
-            matrices[name] = Rtn(grids=quantize.grids).quantize(w, quantize.grids.of(role))
-        elif role.is_matrix:
-            matrices[name] = quantize.quantize(w, quantize.grids.of(role), statistics.get(name))
-        else:
-            rest[name] = w.half()
-            continue
-        squared[role.value] += float((matrices[name].dequantize() - w).square().sum(dtype=torch.float64))
-        power[role.value] += float(w.square().sum(dtype=torch.float64))
-    kept = {name: roles[name].value for name in matrices}
-    QuantizedModel(trained.model, trained.vocab_size, matrices, kept, rest).write(out)
-    for kind, error in squared.items():
-        metrics[f"relative_error_{kind}"] = error / power[kind] if power[kind] else 0.0
-    return metrics
+    for name, m in matrices.items():
+        w, kind = weights[name], roles[name].value
+        squared[kind] += float((m.dequantize() - w).square().sum(dtype=torch.float64))
+        power[kind] += float(w.square().sum(dtype=torch.float64))
+    return {f"relative_error_{k}": e / power[k] if power[k] else 0.0 for k, e in squared.items()}
 
 
-QUANTIZE = Stage("quantize", 1, _quantize)
+def _report(matrices: Mapping[str, Matrix], problem: Problem) -> dict[str, dict[str, float]]:
+    """What the statistics predict every matrix's rounding to cost, in nats a token (pgolf.quantize.statistics)."""
+    return {
+        name: {"predicted_loss_nats": loss}
+        for name, m in matrices.items()
+        if (loss := predicted_loss(name, m.dequantize() - problem.weights[name], problem.statistics))
+        is not None
+    }
+
+
+def predicted_loss(name: str, error: Tensor, s: Statistics) -> float | None:
+    """1/2 tr(G E A E^T) of a matrix's error E [rows, cols]; None where the Fisher was not measured."""
+    if name not in s.rows:
+        return None
+    e, g = error.double(), s.rows[name].double()
+    if name in s.hessians:
+        h = s.hessians[name].double() + (s.lookups[name].double() if name in s.lookups else 0)
+        return 0.5 * float((g.unsqueeze(1) * (e @ h) * e).sum())
+    return 0.5 * float((g.unsqueeze(1) * e.square()).sum())

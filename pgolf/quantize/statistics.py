@@ -1,0 +1,61 @@
+"""What quantizers are guided by: second moments of inputs, the Fisher information of outputs, token counts.
+
+    loss(W + E) - loss(W)  ~  1/2 tr(G E A E^T)      per token (K-FAC, https://arxiv.org/abs/1503.05671)
+
+    A = E[x x^T]                          of a matrix's inputs, summed over its executions: `hessians`
+    G = E[dL/dy dL/dy^T], y = W x         with labels sampled from the model: `rows` is its diagonal, `full` whole
+
+G is scaled so that the formula holds for a matrix that is executed several times: its executions share one E, so
+their gradients add up before they are squared. What that comes to is read off the gradient of the weights
+themselves, whose mean square over sequences is the trace of the true Fisher whatever the factors leave out.
+
+The tied table has two sides, both linear in the row of a token v:
+
+    1/2 [ P_v e^T A e + f_v e^T B e ],   P_v = E[p_v (1 - p_v) cap'^2], A of the head's inputs;
+                                         f_v the token's frequency,     B = E[dL/dx dL/dx^T] at the look-up
+
+which is one Hessian A + rho B, rho = sum f / sum P, with a weight a row, since a trained model predicts tokens
+about as often as they come. `lookups` holds rho B. Tables that hashes index, and
+gates, have only the mean squares of their gradients.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pgolf.formats.arrays import read_arrays, write_arrays
+
+HESSIANS, FISHER, FULL_FISHER = "hessians", "fisher", "full_fisher"
+FILE = "statistics.npz"
+RARE = 0.01  # of the mean: what a row that calibration never met counts as
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """By parameter name. Empty where a quantizer needs none."""
+
+    hessians: Mapping[str, Float[Tensor, "cols cols"]] = field(default_factory=dict)
+    lookups: Mapping[str, Float[Tensor, "cols cols"]] = field(default_factory=dict)
+    rows: Mapping[str, Float[Tensor, " rows"]] = field(default_factory=dict)
+    full: Mapping[str, Float[Tensor, "rows rows"]] = field(default_factory=dict)
+
+    def write(self, directory: Path) -> None:
+        arrays = {
+            f"{part.name}/{name}": t.cpu().numpy()
+            for part in fields(self)
+            for name, t in sorted(getattr(self, part.name).items())
+        }
+        write_arrays(directory / FILE, arrays)
+
+    @staticmethod
+    def read(directory: Path) -> "Statistics":
+        """Raises StoreError if the file is missing or damaged."""
+        parts: dict[str, dict[str, Tensor]] = {part.name: {} for part in fields(Statistics)}
+        for key, array in read_arrays(directory / FILE).items():
+            part, _, name = key.partition("/")
+            parts[part][name] = torch.from_numpy(array)
+        return Statistics(**parts)
