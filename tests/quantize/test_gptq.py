@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgolf.formats.quantized import QuantizedMatrix
-from pgolf.quantize.gptq import Gptq, HessianNotPositive, inverse_factor
+from pgolf.quantize.gptq import Gptq, HessianNotPositive
 from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
 
@@ -146,16 +146,6 @@ def test_a_hessian_that_is_no_gram_matrix_raises_and_nothing_else_takes_over(spo
         h[0, 1] = h[1, 0] = 100.0
     with pytest.raises(HessianNotPositive):
         Gptq().quantize(w, SdClip(), h)
-
-
-@given(seed=SEEDS)
-def test_the_factor_is_upper_and_its_square_is_the_damped_inverse(seed):
-    _, h = problem(seed)
-    h = h.double()
-    u = inverse_factor(h, 0.05)
-    assert torch.equal(u, u.triu())
-    damped = h + 0.05 * h.diagonal().mean() * torch.eye(12, dtype=h.dtype)
-    torch.testing.assert_close(u.T @ u @ damped, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-8)
 
 
 def test_it_says_that_it_needs_hessians():
