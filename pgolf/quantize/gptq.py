@@ -61,7 +61,9 @@ class Gptq(QuantizerSection):
         """Shared among the ranks. Raises HessianNotPositive."""
         matrices = [name for name in problem.weights if problem.roles[name].is_matrix]
         parts = [_Part(self, problem, names) for names in batches(problem, matrices)]
-        found = self.grids.gates(problem) | Shared(problem.runtime, parts).each(lambda part: part.solved())
+        found = self.grids.gates(problem.weights, problem.roles) | Shared(problem.runtime, parts).each(
+            lambda part: part.solved()
+        )
         ordered = {name: found[name] for name in problem.weights if name in found}
         return ordered if finish is None else finish(ordered, None)
 

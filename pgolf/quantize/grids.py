@@ -1,15 +1,14 @@
 """Which grid a role gets. Everything that quantizes matrices on tuned grids holds one."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from pgolf.formats.quantized import Matrix
 from pgolf.model.roles import Role
 from pgolf.quantize.quant_gate import QuantGate
 from pgolf.quantize.sd_clip import SdClip
 from pgolf.section import Section
-
-if TYPE_CHECKING:
-    from pgolf.quantize.problem import Problem
 
 STEP_BITS = 2.5  # of a row's step code, coded as a difference (reference: compression, 2.5)
 
@@ -41,9 +40,8 @@ class RoleGrids(Section):
             return rows * cols * self.gate.bits + STEP_BITS * rows if self.gate else 16.0 * rows * cols
         return rows * cols * self.of(role).entropy_bits + STEP_BITS * rows
 
-    def gates(self, problem: "Problem") -> dict[str, Matrix]:
+    def gates(self, weights: Mapping[str, Tensor], roles: Mapping[str, Role]) -> dict[str, Matrix]:
         """The gate matrices on their grid, none without one."""
         if self.gate is None:
             return {}
-        gates = (name for name in problem.weights if problem.roles[name] is Role.GATE)
-        return {name: self.gate.quantize(problem.weights[name]) for name in gates}
+        return {n: self.gate.quantize(w) for n, w in weights.items() if roles[n] is Role.GATE}

@@ -32,7 +32,7 @@ class Rtn(QuantizerSection):
         return QuantizedMatrix(grid.codes(w.float(), steps_of(row).unsqueeze(1)).short(), row)
 
     def quantize_all(self, problem: Problem, finish: Finish | None = None) -> Matrices:
-        found = self.grids.gates(problem)
+        found = self.grids.gates(problem.weights, problem.roles)
         for name, w in problem.weights.items():
             if problem.roles[name].is_matrix:
                 found[name] = self.quantize(w, self.grids.of(problem.roles[name]))

@@ -1,7 +1,7 @@
 """Parts of a problem shared among the ranks of a gang: each part on one rank, every answer on all of them."""
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch.distributed as dist
 
@@ -10,6 +10,7 @@ from pgolf.runtime import Runtime
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Part(Protocol):
     """Something to be worked on by one rank."""
 
