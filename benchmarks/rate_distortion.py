@@ -1,0 +1,202 @@
+"""What the rate-distortion solver buys at equal bytes, on trained models: against clips, after adaptation, with LQER.
+
+    python -m benchmarks.rate_distortion --store STORE [--models micro looped wide] [--bits 2.4 3.1 ...]
+
+For every model and byte target each method is solved to the same size of the real artifact, reloaded, and compared
+with the float model on the select split: the mean rise of the loss (nats a token, paired by sequence, with its
+standard error) and the mean KL divergence. The methods:
+
+    community     SDClip at the records' clips (13 attention, 11.5 MLP, int7 14 embedding), one multiplier
+    tuned_clips   SDClip, one clip a type, each tuned by coordinate descent on this very text: no clips do better
+    type_clips .. two_sided       the forms of the solver (pgolf.quantize.forms)
+    + rate_aware  rounding that pays a quarter of a byte's price
+
+Tables and pictures go to benchmarks/results/rate_distortion.{json,md,png}.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.models import MODELS, STORE
+from pgolf.evaluate.stage import probe
+from pgolf.formats.checkpoint import Checkpoint
+from pgolf.formats.quantized import Matrix, QuantizedModel
+from pgolf.formats.shards import read_split
+from pgolf.model.gpt import Gpt, assemble
+from pgolf.model.roles import Role
+from pgolf.pack.ans_packer import AnsPacker
+from pgolf.pack.stage import packed_bytes
+from pgolf.quantize.calibrate import CALIBRATE, Calibrate, Fisher
+from pgolf.quantize.forms import FisherGrid, FisherRows, Form, TensorClips, TwoSided, TypeClips
+from pgolf.quantize.gptq import Gptq
+from pgolf.quantize.grids import RoleGrids
+from pgolf.quantize.problem import Matrices, Problem
+from pgolf.quantize.rate_distortion import RateDistortion, land
+from pgolf.quantize.sd_clip import SdClip
+from pgolf.quantize.stage import predicted_loss
+from pgolf.quantize.statistics import Statistics
+from pgolf.runtime import Runtime, provenance
+from pgolf.stage import Store
+from pgolf.train.stage import train_stage
+
+RESULTS = Path(__file__).parent / "results"
+BITS = (2.4, 2.75, 3.1, 3.45, 3.8, 4.2)  # a weight
+CONTEXT, ROWS = 256, 32
+COMMUNITY = {Role.ATTENTION: 13 / 31, Role.MLP: 11.5 / 31, Role.EMBEDDING: 14 / 63}  # step over deviation
+FORMS: dict[str, Form] = {
+    f.kind: f for f in (TypeClips(), TensorClips(), FisherRows(), FisherGrid(), TwoSided())
+}
+
+
+@dataclass
+class Bench:
+    """A trained model, its statistics, and held-out text to compare it with itself on."""
+
+    name: str
+    trained: Checkpoint
+    network: Gpt
+    statistics: Statistics
+    tokens: Tensor  # [sequences, CONTEXT + 1]
+    reference: Tensor  # float log-probabilities of the float model [sequences, CONTEXT, vocab]
+
+    @staticmethod
+    def load(name: str, store: Store, sequences: int) -> "Bench":
+        """From the store, or trained first (minutes)."""
+        config, runtime = MODELS[name](), Runtime()
+        tokens = config.data.build(store, runtime)[-1][1]
+        stage = train_stage(int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate, device="cpu"))
+        made = stage(store, tokens, runtime=runtime, seed=config.seed, model=config.model, optim=config.optim, train=config.train)  # fmt: skip
+        section = Calibrate(tokens=131_072, context=CONTEXT, fisher=Fisher(tokens=65_536, full=True))
+        known = CALIBRATE(store, made, tokens, runtime=runtime, seed=config.seed, calibrate=section)
+        trained = Checkpoint.read(made.path)
+        network = assemble(trained.model, trained.vocab_size, trained.weights, "cpu")
+        ids, _ = read_split(tokens.path, "select")
+        sequences = min(sequences, len(ids) // (CONTEXT + 1))
+        text = torch.from_numpy(ids[: sequences * (CONTEXT + 1)].astype(np.int64)).view(sequences, -1)
+        bench = Bench(name, trained, network, Statistics.read(known.path), text, torch.zeros(0))
+        bench.reference = bench.log_probabilities(trained.weights)
+        return bench
+
+    @property
+    def matrices(self) -> dict[str, Tensor]:
+        """What may be quantized."""
+        roles = self.network.roles
+        return {n: w for n, w in self.trained.weights.items() if roles[n].is_matrix or roles[n] is Role.GATE}
+
+    @property
+    def weights(self) -> int:
+        return sum(w.numel() for w in self.matrices.values())
+
+    def model(self, matrices: Mapping[str, Matrix]) -> QuantizedModel:
+        """The deployed form; of no matrices, what everything else costs."""
+        left = matrices if matrices else self.matrices
+        rest = {n: w.half() for n, w in self.trained.weights.items() if n not in left}
+        kept = {n: self.network.roles[n].value for n in matrices}
+        return QuantizedModel(self.trained.model, self.trained.vocab_size, matrices, kept, rest)
+
+    def size(self, matrices: Mapping[str, Matrix]) -> int:
+        """Bytes of the artifact, without code."""
+        return packed_bytes(self.model(matrices), AnsPacker())
+
+    def problem(self, target_bytes: int) -> Problem:
+        return Problem(self.matrices, self.network.roles, self.statistics, self.size, target_bytes)
+
+    @torch.inference_mode()
+    def log_probabilities(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """Of every next token of the text."""
+        self.network.load_state_dict(weights)
+        inputs = self.tokens[:, :-1]
+        parts = [self.network(x, x == 1).log_softmax(-1) for x in inputs.split(ROWS)]
+        return torch.cat(parts)
+
+    def compare(self, matrices: Mapping[str, Matrix]) -> dict[str, float]:
+        """Rise of the loss with its paired standard error, and KL, in nats a token."""
+        got = self.log_probabilities(self.model(matrices).weights())
+        targets = self.tokens[:, 1:].unsqueeze(2)
+        rise = (self.reference - got).gather(2, targets).squeeze(2).mean(1)
+        kl = (self.reference.exp() * (self.reference - got)).sum(2).mean(1)
+        return {
+            "loss_rise": float(rise.mean()),
+            "loss_rise_se": float(rise.std() / math.sqrt(len(rise))),
+            "kl": float(kl.mean()),
+            "kl_se": float(kl.std() / math.sqrt(len(kl))),
+        }
+
+    def predicted(self, matrices: Mapping[str, Matrix]) -> float:
+        """The sum of what the statistics say every matrix's error costs."""
+        errors = {n: m.dequantize() - self.trained.weights[n] for n, m in matrices.items()}
+        return sum(predicted_loss(n, e, self.statistics) or 0.0 for n, e in errors.items())
+
+
+def on_clips(bench: Bench, relative: Mapping[Role, float], target: int) -> Matrices:
+    """SDClip grids with these steps over deviations, up to the one factor that lands on the target."""
+
+    def solved(log_factor: float) -> Matrices:
+        def grid(role: Role) -> SdClip:
+            return SdClip(bits=8, clip_sigmas=127 * relative[role] * 2.0**log_factor)
+
+        grids = RoleGrids(
+            embedding=grid(Role.EMBEDDING), attention=grid(Role.ATTENTION), mlp=grid(Role.MLP)
+        )
+        return Gptq(grids=grids).quantize_all(bench.problem(target))
+
+    bits = 8 * (target - bench.size({})) / bench.weights
+    return land(solved, bench.size, target, 3.4 - bits, -bench.weights / 8)
+
+
+def tuned(bench: Bench, target: int, start: Mapping[Role, float]) -> tuple[dict[Role, float], Matrices]:
+    """The best clips by type: coordinate descent on the very text that methods are compared on."""
+    best, matrices = dict(start), on_clips(bench, start, target)
+    least = bench.compare(matrices)["kl"]
+    for octaves in (0.5, 0.25):
+        moved = True
+        while moved:
+            moved = False
+            for role in (Role.EMBEDDING, Role.MLP):
+                for sign in (1, -1):
+                    other = {**best, role: best[role] * 2.0 ** (sign * octaves)}
+                    tried = on_clips(bench, other, target)
+                    if (kl := bench.compare(tried)["kl"]) < least * 0.998:
+                        best, least, matrices, moved = other, kl, tried, True
+    return best, matrices
+
+
+def study(bench: Bench, bits: tuple[float, ...], say: Callable[[str], None]) -> list[dict[str, object]]:
+    """Every method at every target."""
+    rows: list[dict[str, object]] = []
+    clips: Mapping[Role, float] = COMMUNITY
+    for b in sorted(bits, reverse=True):
+        target = bench.size({}) + int(b * bench.weights / 8)
+        clips, best = tuned(bench, target, clips)
+        answers = {"community": lambda t=target: on_clips(bench, COMMUNITY, t), "tuned_clips": lambda m=best: m}
+        for kind, form in FORMS.items():
+            answers[kind] = lambda f=form, t=target: RateDistortion(form=f).quantize_all(bench.problem(t))
+        answers["two_sided + rate_aware"] = lambda t=target: RateDistortion(
+            form=TwoSided(), rate_aware=0.25
+        ).quantize_all(bench.problem(t))
+        for method, solve in answers.items():
+            began = time.perf_counter()
+            matrices = solve()
+            seconds = time.perf_counter() - began
+            size = bench.size(matrices)
+            row = {
+                "model": bench.name, "bits": b, "method": method, "bytes": size, "of_target": size / target,
+                **bench.compare(matrices), "predicted": bench.predicted(matrices), "seconds": seconds,
+            }  # fmt: skip
+            rows.append(row)
+            say(f"{bench.name} {b:.2f} b/w {method:<24} {row['of_target']:.5f} of target  rise "
+                f"{row['loss_rise']:.4f} +- {row['loss_rise_se']:.4f}  KL {row['kl']:.4f}  predicted "
+                f"{row['predicted']:.4f}  {seconds:.1f} s")  # fmt: skip
+    return rows
