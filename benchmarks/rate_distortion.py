@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmarks.models import MODELS, STORE
 from pgolf.evaluate.stage import probe
@@ -76,7 +75,9 @@ class Bench:
         """From the store, or trained first (minutes)."""
         config, runtime = MODELS[name](), Runtime()
         tokens = config.data.build(store, runtime)[-1][1]
-        stage = train_stage(int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate, device="cpu"))
+        stage = train_stage(
+            int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate, device="cpu")
+        )
         made = stage(store, tokens, runtime=runtime, seed=config.seed, model=config.model, optim=config.optim, train=config.train)  # fmt: skip
         section = Calibrate(tokens=131_072, context=CONTEXT, fisher=Fisher(tokens=65_536, full=True))
         known = CALIBRATE(store, made, tokens, runtime=runtime, seed=config.seed, calibrate=section)
@@ -147,9 +148,7 @@ def on_clips(bench: Bench, relative: Mapping[Role, float], target: int) -> Matri
         def grid(role: Role) -> SdClip:
             return SdClip(bits=8, clip_sigmas=127 * relative[role] * 2.0**log_factor)
 
-        grids = RoleGrids(
-            embedding=grid(Role.EMBEDDING), attention=grid(Role.ATTENTION), mlp=grid(Role.MLP)
-        )
+        grids = RoleGrids(embedding=grid(Role.EMBEDDING), attention=grid(Role.ATTENTION), mlp=grid(Role.MLP))
         return Gptq(grids=grids).quantize_all(bench.problem(target))
 
     bits = 8 * (target - bench.size({})) / bench.weights
@@ -180,7 +179,10 @@ def study(bench: Bench, bits: tuple[float, ...], say: Callable[[str], None]) -> 
     for b in sorted(bits, reverse=True):
         target = bench.size({}) + int(b * bench.weights / 8)
         clips, best = tuned(bench, target, clips)
-        answers = {"community": lambda t=target: on_clips(bench, COMMUNITY, t), "tuned_clips": lambda m=best: m}
+        answers = {
+            "community": lambda t=target: on_clips(bench, COMMUNITY, t),
+            "tuned_clips": lambda m=best: m,
+        }
         for kind, form in FORMS.items():
             answers[kind] = lambda f=form, t=target: RateDistortion(form=f).quantize_all(bench.problem(t))
         answers["two_sided + rate_aware"] = lambda t=target: RateDistortion(
@@ -200,3 +202,24 @@ def study(bench: Bench, bits: tuple[float, ...], say: Callable[[str], None]) -> 
                 f"{row['loss_rise']:.4f} +- {row['loss_rise_se']:.4f}  KL {row['kl']:.4f}  predicted "
                 f"{row['predicted']:.4f}  {seconds:.1f} s")  # fmt: skip
     return rows
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rate_distortion")
+    parser.add_argument("--store", default=STORE)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--bits", nargs="+", type=float, default=list(BITS))
+    parser.add_argument("--sequences", type=int, default=256)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    rows: list[dict[str, object]] = []
+    for name in given.models:
+        rows += study(Bench.load(name, Store(given.store), given.sequences), tuple(given.bits), partial(print, flush=True))
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "rate_distortion.json").write_text(json.dumps({"rows": rows, "provenance": provenance(Runtime())}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

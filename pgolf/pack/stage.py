@@ -11,6 +11,7 @@ from pydantic import Field
 
 from pgolf.formats.blob import ARTIFACT, decode, encode
 from pgolf.formats.quantized import QuantizedModel, same
+from pgolf.pack.ans_packer import AnsPacker
 from pgolf.pack.brotli_packer import BrotliPacker
 from pgolf.pack.code import compressed_source
 from pgolf.pack.lzma_packer import LzmaPacker
@@ -19,7 +20,9 @@ from pgolf.pack.zstd_packer import ZstdPacker
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Metrics, Stage
 
-Packer = Annotated[BrotliPacker | LzmaPacker | ZstdPacker | ZpaqPacker, Field(discriminator="kind")]
+Packer = Annotated[
+    AnsPacker | BrotliPacker | LzmaPacker | ZstdPacker | ZpaqPacker, Field(discriminator="kind")
+]
 
 
 def _pack(quantized: Path, _code: Path, *, out: Path, runtime: Runtime, pack: Packer) -> Metrics:

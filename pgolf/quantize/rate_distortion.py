@@ -79,7 +79,7 @@ class RateDistortion(QuantizerSection):
             ordered: Matrices = {name: found[name] for name in problem.weights}
             return ordered if finish is None else finish(ordered, price_of(kappa))
 
-        return _land(solved, problem.measure, target, first, -weights / 8)
+        return land(solved, problem.measure, target, first, -weights / 8)
 
     def _clips(self, worths: dict[str, tuple[float, int]], roles: Mapping[str, Role]) -> dict[str, float]:
         """By matrix: the mean worth over those that share its clip, which is its type's or its own."""
@@ -97,7 +97,7 @@ def price_of(kappa: float) -> float:
     return 8 * math.log(2) * kappa**2 / 12
 
 
-def _land(
+def land(
     solved: Callable[[float], Matrices],
     measure: Callable[[Matrices], int],
     target: int,
