@@ -26,7 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchmarks.models import MODELS, STORE
 from pgolf.evaluate.stage import probe
@@ -41,6 +44,7 @@ from pgolf.quantize.calibrate import CALIBRATE, Calibrate, Fisher
 from pgolf.quantize.forms import FisherGrid, FisherRows, Form, TensorClips, TwoSided, TypeClips
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.grids import RoleGrids
+from pgolf.quantize.lqer import Lqer
 from pgolf.quantize.problem import Matrices, Problem
 from pgolf.quantize.rate_distortion import RateDistortion, land
 from pgolf.quantize.sd_clip import SdClip
@@ -52,7 +56,11 @@ from pgolf.train.stage import train_stage
 
 RESULTS = Path(__file__).parent / "results"
 BITS = (2.4, 2.75, 3.1, 3.45, 3.8, 4.2)  # a weight
+SURVIVAL_BITS = 3.1
 CONTEXT, ROWS = 256, 32
+CHUNK = 8  # sequences scored, then learned from
+RATES = (3e-3, 1e-2, 3e-2, 1e-1)
+COLOURS = ("#8a93a3", "#c0392b", "#d68910", "#76448a", "#2e86c1", "#117864", "#1f2430", "#af601a")
 COMMUNITY = {Role.ATTENTION: 13 / 31, Role.MLP: 11.5 / 31, Role.EMBEDDING: 14 / 63}  # step over deviation
 FORMS: dict[str, Form] = {
     f.kind: f for f in (TypeClips(), TensorClips(), FisherRows(), FisherGrid(), TwoSided())
@@ -78,7 +86,8 @@ class Bench:
         stage = train_stage(
             int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate, device="cpu")
         )
-        made = stage(store, tokens, runtime=runtime, seed=config.seed, model=config.model, optim=config.optim, train=config.train)  # fmt: skip
+        sections = {"model": config.model, "optim": config.optim, "train": config.train}
+        made = stage(store, tokens, runtime=runtime, seed=config.seed, **sections)
         section = Calibrate(tokens=131_072, context=CONTEXT, fisher=Fisher(tokens=65_536, full=True))
         known = CALIBRATE(store, made, tokens, runtime=runtime, seed=config.seed, calibrate=section)
         trained = Checkpoint.read(made.path)
@@ -135,6 +144,30 @@ class Bench:
             "kl_se": float(kl.std() / math.sqrt(len(kl))),
         }
 
+    @torch.inference_mode()
+    def losses(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """Nats of every token [sequences, CONTEXT]."""
+        got = self.log_probabilities(weights)
+        return -got.gather(2, self.tokens[:, 1:].unsqueeze(2)).squeeze(2)
+
+    def adapted(self, weights: Mapping[str, Tensor], rate: float) -> Tensor:
+        """The same with every chunk learned from after it was scored."""
+        self.network.load_state_dict(weights)
+        optimizer = torch.optim.SGD(self.network.parameters(), lr=rate, momentum=0.9)
+        out = []
+        for part in self.tokens.split(CHUNK):
+            inputs, targets = part[:, :-1], part[:, 1:]
+            logits = self.network(inputs, inputs == 1)
+            nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(
+                targets.shape
+            )
+            out.append(nll.detach())
+            optimizer.zero_grad()
+            nll.mean().backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            optimizer.step()
+        return torch.cat(out)
+
     def predicted(self, matrices: Mapping[str, Matrix]) -> float:
         """The sum of what the statistics say every matrix's error costs."""
         errors = {n: m.dequantize() - self.trained.weights[n] for n, m in matrices.items()}
@@ -145,14 +178,19 @@ def on_clips(bench: Bench, relative: Mapping[Role, float], target: int) -> Matri
     """SDClip grids with these steps over deviations, up to the one factor that lands on the target."""
 
     def solved(log_factor: float) -> Matrices:
-        def grid(role: Role) -> SdClip:
-            return SdClip(bits=8, clip_sigmas=127 * relative[role] * 2.0**log_factor)
-
-        grids = RoleGrids(embedding=grid(Role.EMBEDDING), attention=grid(Role.ATTENTION), mlp=grid(Role.MLP))
-        return Gptq(grids=grids).quantize_all(bench.problem(target))
+        return Gptq(grids=grids_of(relative, log_factor)).quantize_all(bench.problem(target))
 
     bits = 8 * (target - bench.size({})) / bench.weights
     return land(solved, bench.size, target, 3.4 - bits, -bench.weights / 8)
+
+
+def grids_of(relative: Mapping[Role, float], log_factor: float) -> RoleGrids:
+    """Grids with these steps over deviations, times 2^log_factor."""
+
+    def grid(role: Role) -> SdClip:
+        return SdClip(bits=8, clip_sigmas=127 * relative[role] * 2.0**log_factor)
+
+    return RoleGrids(embedding=grid(Role.EMBEDDING), attention=grid(Role.ATTENTION), mlp=grid(Role.MLP))
 
 
 def tuned(bench: Bench, target: int, start: Mapping[Role, float]) -> tuple[dict[Role, float], Matrices]:
@@ -204,6 +242,104 @@ def study(bench: Bench, bits: tuple[float, ...], say: Callable[[str], None]) -> 
     return rows
 
 
+def survival(bench: Bench, bits: float, say: Callable[[str], None]) -> list[dict[str, object]]:
+    """How much of a method's lead is left after score-first adaptation, and with low-rank correction.
+
+    Adaptation is full-parameter SGD on the stream: chunks are scored, then learned from once (momentum 0.9, clipped
+    at norm 1), at the rate that serves the float model best. The rise of an adapted model is over the adapted
+    float model.
+    """
+    target = bench.size({}) + int(bits * bench.weights / 8)
+    clips, on_tuned = tuned(bench, target, COMMUNITY)
+    rates = {rate: float(bench.adapted(bench.trained.weights, rate).mean()) for rate in RATES}
+    rate = min(rates, key=lambda r: rates[r])
+    base = bench.adapted(bench.trained.weights, rate)
+    plain = bench.losses(bench.trained.weights)
+    say(
+        f"{bench.name}: float {float(plain.mean()):.4f}, adapted {float(base.mean()):.4f} nats at rate {rate}"
+    )
+    answers: dict[str, Callable[[], Matrices]] = {"tuned_clips": lambda: on_tuned}
+    for kind in ("fisher_rows", "fisher_grid", "two_sided"):
+        solver = RateDistortion(form=FORMS[kind])
+        answers[kind] = lambda s=solver: s.quantize_all(bench.problem(target))
+        corrected = Lqer(base=solver)
+        answers[f"{kind} + lqer"] = lambda s=corrected: s.quantize_all(bench.problem(target))
+    answers["tuned_clips + lqer"] = lambda: clips_with_lqer(bench, clips, target)
+    rows: list[dict[str, object]] = []
+    for method, solve in answers.items():
+        matrices = solve()
+        weights = bench.model(matrices).weights()
+        rise = (bench.losses(weights) - plain).mean(1)
+        after = (bench.adapted(weights, rate) - base).mean(1)
+        row: dict[str, object] = {"model": bench.name, "bits": bits, "method": method, "rate": rate,
+                                  "of_target": bench.size(matrices) / target}  # fmt: skip
+        for name, values in (("loss_rise", rise), ("adapted_loss_rise", after)):
+            row[name], row[f"{name}_se"] = float(values.mean()), float(values.std() / math.sqrt(len(values)))
+        rows.append(row)
+        say(f"{bench.name} {bits:.2f} b/w {method:<22} rise {row['loss_rise']:.4f} +- {row['loss_rise_se']:.4f}, "
+            f"adapted {row['adapted_loss_rise']:.4f} +- {row['adapted_loss_rise_se']:.4f}")  # fmt: skip
+    return rows
+
+
+def clips_with_lqer(bench: Bench, clips: Mapping[Role, float], target: int) -> Matrices:
+    """Tuned clips and the records' correction (rank 4 on three tensors), together on the target."""
+
+    def solved(log_factor: float) -> Matrices:
+        return Lqer(base=Gptq(grids=grids_of(clips, log_factor))).quantize_all(bench.problem(target))
+
+    bits = 8 * (target - bench.size({})) / bench.weights
+    return land(solved, bench.size, target, 3.4 - bits, -bench.weights / 8)
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Markdown: KL and rise by model, budget and method, with ratios to the tuned and the community's clips."""
+    lines = [
+        "| model | bits/weight | method | of target | loss rise (nats) | KL (nats) | predicted | KL of tuned clips' |"
+        " KL of community's | rise of tuned clips' |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        alike = [r for r in rows if (r["model"], r["bits"]) == (row["model"], row["bits"])]
+        best, usual = (next(r for r in alike if r["method"] == m) for m in ("tuned_clips", "community"))
+        lines.append(
+            f"| {row['model']} | {row['bits']:.2f} | {row['method']} | {row['of_target']:.4%} "
+            f"| {row['loss_rise']:.4f} ± {row['loss_rise_se']:.4f} | {row['kl']:.4f} ± {row['kl_se']:.4f} "
+            f"| {row['predicted']:.4f} | {row['kl'] / best['kl']:.2f} | {row['kl'] / usual['kl']:.2f} "
+            f"| {row['loss_rise'] / best['loss_rise']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def picture(rows: list[dict[str, object]]) -> Figure:
+    """KL against bits a weight, a panel a model, and below it the ratio to the tuned clips."""
+    models = list(dict.fromkeys(str(r["model"]) for r in rows))
+    methods = list(dict.fromkeys(str(r["method"]) for r in rows))
+    figure = Figure(figsize=(4.6 * len(models), 7.2), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(models), squeeze=False, sharex=True)
+    for column, model in enumerate(models):
+        for method, colour in zip(methods, COLOURS, strict=False):
+            own = sorted(
+                (r for r in rows if (r["model"], r["method"]) == (model, method)), key=lambda r: r["bits"]
+            )
+            tuned_kl = {
+                r["bits"]: r["kl"] for r in rows if (r["model"], r["method"]) == (model, "tuned_clips")
+            }
+            x = [r["bits"] for r in own]
+            axes[0][column].plot(x, [r["kl"] for r in own], marker="o", ms=4, color=colour, label=method)
+            axes[1][column].plot(
+                x, [r["kl"] / tuned_kl[r["bits"]] for r in own], marker="o", ms=4, color=colour
+            )
+        axes[0][column].set(yscale="log", title=model)
+        axes[1][column].set(ylim=(0, 2.2), xlabel="bits a weight, as packed")
+        axes[1][column].axhline(0.6, color="#8a93a3", lw=0.8, ls=":")
+        axes[1][column].axhline(0.4, color="#8a93a3", lw=0.8, ls=":")
+    axes[0][0].set_ylabel("KL from the float model, nats a token")
+    axes[1][0].set_ylabel("KL over that of tuned clips")
+    axes[0][-1].legend(fontsize=8, frameon=False)
+    return figure
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rate_distortion")
     parser.add_argument("--store", default=STORE)
@@ -214,10 +350,16 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
+    left: list[dict[str, object]] = []
     for name in given.models:
-        rows += study(Bench.load(name, Store(given.store), given.sequences), tuple(given.bits), partial(print, flush=True))
+        bench = Bench.load(name, Store(given.store), given.sequences)
+        rows += study(bench, tuple(given.bits), partial(print, flush=True))
+        left += survival(bench, SURVIVAL_BITS, partial(print, flush=True))
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "rate_distortion.json").write_text(json.dumps({"rows": rows, "provenance": provenance(Runtime())}, indent=1))
+    report = {"rows": rows, "survival": left, "provenance": provenance(Runtime())}
+    (given.out / "rate_distortion.json").write_text(json.dumps(report, indent=1) + "\n")
+    (given.out / "rate_distortion.md").write_text(table(rows))
+    picture(rows).savefig(given.out / "rate_distortion.png")
     return 0
 
 

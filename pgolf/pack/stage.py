@@ -14,6 +14,7 @@ from pgolf.formats.quantized import QuantizedModel, same
 from pgolf.pack.ans_packer import AnsPacker
 from pgolf.pack.brotli_packer import BrotliPacker
 from pgolf.pack.code import compressed_source
+from pgolf.pack.layout import sorted_hidden
 from pgolf.pack.lzma_packer import LzmaPacker
 from pgolf.pack.zpaq_packer import ZpaqPacker
 from pgolf.pack.zstd_packer import ZstdPacker
@@ -26,7 +27,7 @@ Packer = Annotated[
 
 
 def _pack(quantized: Path, _code: Path, *, out: Path, runtime: Runtime, pack: Packer) -> Metrics:
-    model = QuantizedModel.read(quantized)
+    model = sorted_hidden(QuantizedModel.read(quantized))
     data = encode(model, pack.codec())
     differs = same(model, decode(data))
     assert differs is None, f"the artifact read back is not the model that went in: {differs}"
@@ -37,7 +38,7 @@ def _pack(quantized: Path, _code: Path, *, out: Path, runtime: Runtime, pack: Pa
 
 def packed_bytes(model: QuantizedModel, pack: Packer) -> int:
     """What the artifact file of a model will measure."""
-    return len(encode(model, pack.codec()))
+    return len(encode(sorted_hidden(model), pack.codec()))
 
 
 def code_artifact() -> Artifact:

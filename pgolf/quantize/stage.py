@@ -108,6 +108,8 @@ def predicted_loss(name: str, error: Tensor, s: Statistics) -> float | None:
     if name not in s.rows:
         return None
     e, g = error.double(), s.rows[name].double()
+    if name in s.full:
+        return 0.5 * float((s.full[name].double() @ (e @ s.hessians[name].double()) * e).sum())
     if name in s.hessians:
         h = s.hessians[name].double() + (s.lookups[name].double() if name in s.lookups else 0)
         return 0.5 * float((g.unsqueeze(1) * (e @ h) * e).sum())
