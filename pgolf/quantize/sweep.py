@@ -1,15 +1,15 @@
 """The error-feedback sweep under every solver: round a column, let the later columns make up for it.
 
 Rounding W [rows, cols] to step * Q costs tr(E H E^T) with E = W - step * Q, H = X^T X over the layer's inputs.
-With U upper, U^T U = H^-1, columns in processing order (largest diag H first):
+With H = L D L^T, L unit upper, columns in processing order (largest diag H first):
 
-    y = w_j / step_j;   q_j = clamp(round(y * shrink_j), -qmax, qmax)
-    e = (w_j - step_j q_j) / U_jj;   w_l <- w_l - e U_jl  for l > j
+    y = (w_j + sum_i<j e_i L_ij) / step_j;   q_j = clamp(round(y * shrink_j), -qmax, qmax);   e_j = w_j - step_j q_j
 
-Why it is enough to look at one column: H = L D L^T with L = U^-1 diag(U_jj) unit upper and D = 1 / U_jj^2, so
-the loss is sum_j d_j |F_j|^2 with F = E L, and the sweep makes F_j what column j leaves on being rounded. The
-pivots d_j say what a squared residual costs in each column; rate-distortion solvers set steps by them.
-(GPTQ, https://arxiv.org/abs/2210.17323, is the LDLQ of QuIP, https://arxiv.org/abs/2307.13304, Theorem 6.)
+Why: with F = E L the loss is sum_j d_j |F_j|^2, and F_j is what column j leaves on being rounded. The pivots d_j
+say what a squared residual costs in each column; rate-distortion solvers set steps by them. This is LDLQ
+(https://arxiv.org/abs/2307.13304), and GPTQ (https://arxiv.org/abs/2210.17323) code for code: there U upper,
+U^T U = H^-1, and w_l <- w_l - F_j U_jl / U_jj for l > j. U = D^-1/2 L^-1, so that form pays for an inverse (half of
+the factor's time) to subtract the same.
 
 `shrink` is rate-aware rounding in closed form. Under a Gaussian prior of s steps a code costs q^2 / (2 s^2 ln 2)
 bits, so argmin_q rho (y - q)^2 / 2 + mu q^2 / (2 s^2 ln 2) over the integers is round(y * shrink) with
@@ -20,9 +20,9 @@ takes what the earlier ones of its block owe it as one product just before its t
 updating the rest of the block after each), columns beyond the block take one product per block, and equal
 shapes go through together. Measured in `benchmarks/solvers.py`.
 
-Why float64 throughout: float32 saves a third of the time, but one residual near a tie flips a code and
-everything after it in that row moves: 0 to 3 codes in 10,000 differ, for no better and no worse a loss. In
-float64 codes do not depend on block, batch or device (ties in float64 aside: one in about 10^12 codes).
+Why float64 throughout: float32 saves a third of the time or so, but one residual near a tie flips a code and
+everything after it in that row moves: 0 to 5 codes in 10,000 differ, for no better and no worse a loss. In
+float64 codes do not depend on block, batch or device.
 """
 
 from dataclasses import dataclass
@@ -40,22 +40,12 @@ class HessianNotPositive(PgolfError):
 
 @dataclass(frozen=True)
 class Factor:
-    """What sweeps need to know of a batch of Hessians [n, n]."""
+    """What sweeps need to know of a batch of Hessians [n, n]: H = L D L^T after damping."""
 
-    upper: Float[Tensor, "batch n n"]  # U: upper, U^T U = H^-1, both axes in processing order
+    unit: Float[Tensor, "batch n n"]  # L: unit upper, both axes in processing order
     order: Int64[Tensor, "batch n"]  # order[:, k] is processed k-th
-    dead: Bool[Tensor, "batch n"]  # never seen in calibration; in the original order, as is all below
-
-    @property
-    def unit(self) -> Float[Tensor, "batch n n"]:
-        """diag(1 / U_jj) U: how a residual of row j spreads to later columns; its inverse is L of L D L^T."""
-        return self.upper / self.upper.diagonal(dim1=1, dim2=2).unsqueeze(2)
-
-    @property
-    def pivots(self) -> Float[Tensor, "batch n"]:
-        """D: what a squared residual costs in each column, in the original order."""
-        ordered = self.upper.diagonal(dim1=1, dim2=2).pow(-2)
-        return torch.empty_like(ordered).scatter_(1, self.order, ordered)
+    pivots: Float[Tensor, "batch n"]  # D: what a squared residual costs; in the original order
+    dead: Bool[Tensor, "batch n"]  # never seen in calibration; in the original order
 
 
 def factor(
@@ -66,8 +56,7 @@ def factor(
 ) -> Factor:
     """Factor Hessians, damped by a fraction of their mean diagonal; a dead input's diagonal becomes 1.
 
-    With the axes reversed, H = (lower)(lower)^T is H = G G^T with G upper, and U = G^-1: one Cholesky and one
-    triangular inverse, where inverting H first takes two of the one and more of the other.
+    With both axes reversed, the lower Cholesky factor is the upper one of H = (L D^1/2) (L D^1/2)^T.
 
     Raises:
         HessianNotPositive: if one of them cannot be factored, or holds what is no number.
@@ -87,8 +76,10 @@ def factor(
     damped.diagonal(dim1=1, dim2=2).copy_(diagonal.take_along_dim(back, 1))
     lower, failed = torch.linalg.cholesky_ex(damped)
     _all_factor(failed == 0, f"damped {n} x {n} Hessian", "is not positive definite")
-    upper = _inverse_of_upper(lower.flip(1, 2))
-    return Factor(upper, order, dead)
+    root = lower.mT.flip(1, 2)  # (L D^1/2)^T: contiguous, as sweeps want it
+    scale = root.diagonal(dim1=1, dim2=2)
+    pivots = torch.empty_like(diagonal).scatter_(1, order, scale.square())
+    return Factor((root / scale.unsqueeze(2)).mT, order, pivots, dead)
 
 
 def sweep(
@@ -114,39 +105,26 @@ def sweep(
     """
     check_inputs(w, step, shrink)
     owed_by = factor.unit.mT.to(dtype).contiguous()  # [later column, earlier column]
-    left = _columns_first(w, factor, dtype)
-    left[factor.dead.take_along_dim(factor.order, 1)] = 0
+    errors = _columns_first(w, factor, dtype)  # weights, until their turn
+    errors[factor.dead.take_along_dim(factor.order, 1)] = 0
     step = _columns_first(step, factor, dtype)
     shrink = None if shrink is None else _columns_first(shrink, factor, dtype)
-    codes, residuals = torch.empty_like(left), torch.empty_like(left)
-    cols = left.shape[1]
+    wanted, codes = errors.clone(), torch.empty_like(errors)
+    cols = wanted.shape[1]
     for begin in range(0, cols, block):
         end = min(begin + block, cols)
         for j in range(begin, end):
             if j > begin:
-                left[:, j : j + 1].baddbmm_(owed_by[:, j : j + 1, begin:j], residuals[:, begin:j], alpha=-1)
-            q = torch.div(left[:, j], step[:, j], out=codes[:, j])
+                wanted[:, j : j + 1].baddbmm_(owed_by[:, j : j + 1, begin:j], errors[:, begin:j])
+            q = torch.div(wanted[:, j], step[:, j], out=codes[:, j])
             if shrink is not None:
                 q.mul_(shrink[:, j])
             q.round_()
             if qmax is not None:
                 q.clamp_(-qmax, qmax)
-            torch.addcmul(left[:, j], q, step[:, j], value=-1, out=residuals[:, j])
-        left[:, end:].baddbmm_(owed_by[:, end:, begin:end], residuals[:, begin:end], alpha=-1)
+            errors[:, j].addcmul_(q, step[:, j], value=-1)
+        wanted[:, end:].baddbmm_(owed_by[:, end:, begin:end], errors[:, begin:end])
     return _pick(codes, factor.order.argsort(1)).mT.contiguous()
-
-
-def _inverse_of_upper(g: Float[Tensor, "batch n n"], block: int = 128) -> Float[Tensor, "batch n n"]:
-    """Block rows from below, by products: [[A, B], [0, C]]^-1 = [[A^-1, -A^-1 B C^-1], [0, C^-1]]."""
-    n = g.shape[-1]
-    x = torch.zeros_like(g)
-    for begin in reversed(range(0, n, block)):
-        end = min(begin + block, n)
-        eye = torch.eye(end - begin, dtype=g.dtype, device=g.device)
-        corner = torch.linalg.solve_triangular(g[:, begin:end, begin:end], eye, upper=True)
-        x[:, begin:end, begin:end] = corner
-        x[:, begin:end, end:] = -corner @ (g[:, begin:end, end:] @ x[:, end:, end:])
-    return x
 
 
 def check_inputs(w: Tensor, step: Tensor, shrink: Tensor | None) -> None:
