@@ -34,6 +34,7 @@ from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection, 
 from pgolf.quantize.sharing import Shared
 from pgolf.quantize.statistics import FISHER, FULL_FISHER, HESSIANS
 from pgolf.quantize.sweep import Factor, factor, sweep
+from pgolf.quantize.two_sided import shrunk, sweep_two_sided
 
 WORTHLESS = 0.01  # of the mean Fisher: what the least of a matrix's rows counts as
 MOST_CODE = 32_767  # int16
@@ -178,8 +179,6 @@ class _Part:
         if self.two_sided:
             form = self.section.form
             assert isinstance(form, TwoSided)
-            from pgolf.quantize.two_sided import shrunk
-
             full = torch.stack([p.statistics.full[n].double() for n in self.names]).to(device)
             full = full + torch.diag_embed(self.g - full.diagonal(dim1=1, dim2=2))
             self.rows = factor(shrunk(full, form.shrinkage), form.damping)
@@ -226,8 +225,6 @@ class _Part:
         shrink = self._shrink(step)
         assert self.cols is not None
         if self.rows is not None:
-            from pgolf.quantize.two_sided import sweep_two_sided
-
             codes = sweep_two_sided(self.w, self.rows, self.cols, step, MOST_CODE, shrink)
         else:
             codes = sweep(self.w, self.cols, step, MOST_CODE, shrink)

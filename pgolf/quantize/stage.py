@@ -55,17 +55,14 @@ def quantize_stage(measure: Measure) -> Stage:
 
         def built(matrices: Mapping[str, Matrix]) -> QuantizedModel:
             kept = {name: roles[name].value for name in matrices}
-            rest = {
-                name: w.half() for name, w in trained.weights.items() if name not in trained_away(matrices)
-            }
+            left = matrices if matrices else candidates  # nothing quantized: what everything else costs
+            rest = {name: w.half() for name, w in trained.weights.items() if name not in left}
             return QuantizedModel(trained.model, trained.vocab_size, matrices, kept, rest)
 
-        def trained_away(matrices: Mapping[str, Matrix]) -> set[str]:
-            return set(matrices) if matrices else set(candidates)
-
         def bytes_of(matrices: Matrices) -> int:
-            size = measure(built(matrices)) + target.code_bytes if runtime.leads else 0
-            return int(str(runtime.agree(size)))
+            size = runtime.agree(measure(built(matrices)) + target.code_bytes if runtime.leads else None)
+            assert isinstance(size, int)
+            return size
 
         problem = Problem(candidates, roles, known, bytes_of, target.artifact_bytes, runtime)
         matrices = quantize.quantize_all(problem)
