@@ -51,7 +51,9 @@ def _model(name: str, vocab_size: int, model: GptConfig, tokens: int, batch: int
 
 def micro() -> RunConfig:
     """24 tokens a parameter."""
-    model = laptop_late().model.but(layers=4, width=64, mlp=Mlp(mult=4.0, negative_slope=0.5), rope=Rope(dims=16))
+    model = laptop_late().model.but(
+        layers=4, width=64, mlp=Mlp(mult=4.0, negative_slope=0.5), rope=Rope(dims=16)
+    )
     return _model("micro", 512, model, tokens=5_242_880, batch=2048, lr=0.02)
 
 
