@@ -17,11 +17,10 @@ import torch
 from benchmarks import data
 from benchmarks import training_step as step
 from benchmarks.kernels import kernels
+from benchmarks.solvers import solvers as solver_ratios
 from pgolf.kernels.attention import attend, attend_reference, prepare
 from pgolf.optim.muon import orthogonalize
 from pgolf.pipeline import run_trial
-from pgolf.quantize.gptq import Gptq
-from pgolf.quantize.sd_clip import SdClip
 from pgolf.recipes import laptop_late, tiny
 from pgolf.run import RunConfig
 from pgolf.runtime import Runtime, provenance
@@ -49,14 +48,9 @@ def muon_batched(store: Store) -> Rows:
     return {"loop_over_batched": loop / _seconds(lambda: orthogonalize(stack, 5), 20)}
 
 
-def gptq_blocks(store: Store) -> Rows:
-    """GPTQ in blocks of 128 columns against one column after the other over the whole matrix."""
-    torch.manual_seed(0)
-    w, x = torch.randn(512, 1024), torch.randn(4096, 1024)
-    hessian = x.T @ x / len(x)
-    grid = SdClip()
-    loop = _seconds(lambda: Gptq(block=1024).quantize(w, grid, hessian), 1)
-    return {"column_loop_over_blocked": loop / _seconds(lambda: Gptq().quantize(w, grid, hessian), 1)}
+def solvers(store: Store) -> Rows:
+    """Error-feedback solvers against GPTQ as published."""
+    return solver_ratios()
 
 
 def trained(store: Store) -> Rows:
@@ -108,7 +102,7 @@ def loaders(store: Store) -> Rows:
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
-        attention, kernels, training_step, tokenization, loaders, muon_batched, gptq_blocks, trained, stage_cache
+        attention, kernels, training_step, tokenization, loaders, muon_batched, solvers, trained, stage_cache
     )
 }  # fmt: skip
 
