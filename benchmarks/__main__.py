@@ -17,11 +17,10 @@ import torch
 from benchmarks import data
 from benchmarks import training_step as step
 from benchmarks.kernels import kernels
+from pgolf.formats.quantized import QuantizedModel
 from pgolf.kernels.attention import attend, attend_reference, prepare
 from pgolf.optim.muon import orthogonalize
 from pgolf.pipeline import run_trial
-from pgolf.quantize.gptq import Gptq
-from pgolf.quantize.sd_clip import SdClip
 from pgolf.recipes import laptop_late, tiny
 from pgolf.run import RunConfig
 from pgolf.runtime import Runtime, provenance
@@ -47,16 +46,6 @@ def muon_batched(store: Store) -> Rows:
     stack = torch.randn(12, 128, 128)
     loop = _seconds(lambda: [orthogonalize(m.unsqueeze(0), 5) for m in stack], 20)
     return {"loop_over_batched": loop / _seconds(lambda: orthogonalize(stack, 5), 20)}
-
-
-def gptq_blocks(store: Store) -> Rows:
-    """GPTQ in blocks of 128 columns against one column after the other over the whole matrix."""
-    torch.manual_seed(0)
-    w, x = torch.randn(512, 1024), torch.randn(4096, 1024)
-    hessian = x.T @ x / len(x)
-    grid = SdClip()
-    loop = _seconds(lambda: Gptq(block=1024).quantize(w, grid, hessian), 1)
-    return {"column_loop_over_blocked": loop / _seconds(lambda: Gptq().quantize(w, grid, hessian), 1)}
 
 
 def trained(store: Store) -> Rows:
@@ -108,7 +97,7 @@ def loaders(store: Store) -> Rows:
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
-        attention, kernels, training_step, tokenization, loaders, muon_batched, gptq_blocks, trained, stage_cache
+        attention, kernels, training_step, tokenization, loaders, muon_batched, trained, stage_cache
     )
 }  # fmt: skip
 
@@ -120,18 +109,18 @@ def _trial(config: RunConfig, store: Store):  # type: ignore[no-untyped-def]
 
 
 def _ideal_bytes(key: str, store: Store) -> float:
-    """Zero-order entropy of each matrix's codes, plus two bytes for every float16."""
+    """Zero-order entropy of each matrix's codes and of what its step codes differ by, and two bytes a float16."""
     found = store.find("quantize", key)
     assert found is not None
-    total = 0.0
-    with np.load(found.path / "codes.npz") as arrays:
-        for name in arrays.files:
-            a = arrays[name]
-            if a.dtype == np.int8:
-                share = np.unique(a, return_counts=True)[1] / a.size
-                total += a.size * float(-(share * np.log2(share)).sum()) / 8
-            else:
-                total += 2 * a.size
+    model = QuantizedModel.read(found.path)
+    total = sum(2.0 * t.numel() for t in model.rest.values())
+    for _, _, array in model.arrays():
+        if array.dtype == torch.int16:
+            a = array.numpy() if array.ndim == 2 else np.diff(array.numpy(), prepend=np.int16(0))
+            share = np.unique(a, return_counts=True)[1] / a.size
+            total += a.size * float(-(share * np.log2(share)).sum()) / 8
+        else:
+            total += 2.0 * array.numel()
     return total
 
 
