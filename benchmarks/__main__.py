@@ -18,6 +18,7 @@ from benchmarks import data
 from benchmarks import training_step as step
 from benchmarks.kernels import kernels
 from benchmarks.solvers import solvers as solver_ratios
+from pgolf.formats.quantized import QuantizedModel
 from pgolf.kernels.attention import attend, attend_reference, prepare
 from pgolf.optim.muon import orthogonalize
 from pgolf.pipeline import run_trial
@@ -114,18 +115,18 @@ def _trial(config: RunConfig, store: Store):  # type: ignore[no-untyped-def]
 
 
 def _ideal_bytes(key: str, store: Store) -> float:
-    """Zero-order entropy of each matrix's codes, plus two bytes for every float16."""
+    """Zero-order entropy of each matrix's codes and of what its step codes differ by, and two bytes a float16."""
     found = store.find("quantize", key)
     assert found is not None
-    total = 0.0
-    with np.load(found.path / "codes.npz") as arrays:
-        for name in arrays.files:
-            a = arrays[name]
-            if a.dtype == np.int8:
-                share = np.unique(a, return_counts=True)[1] / a.size
-                total += a.size * float(-(share * np.log2(share)).sum()) / 8
-            else:
-                total += 2 * a.size
+    model = QuantizedModel.read(found.path)
+    total = sum(2.0 * t.numel() for t in model.rest.values())
+    for _, _, array in model.arrays():
+        if array.dtype == torch.int16:
+            a = array.numpy() if array.ndim == 2 else np.diff(array.numpy(), prepend=np.int16(0))
+            share = np.unique(a, return_counts=True)[1] / a.size
+            total += a.size * float(-(share * np.log2(share)).sum()) / 8
+        else:
+            total += 2.0 * array.numel()
     return total
 
 

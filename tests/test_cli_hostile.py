@@ -99,7 +99,10 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     "budget of zero seconds": (setting("train.budget={kind: seconds, seconds: 0}"), ["seconds", "0", "gt=0"]),
     "budget of zero steps": (setting("train.budget.steps=0"), ["train.budget.steps", "0", "ge=1"]),
     "batch shorter than a window": (setting("train.batch_tokens=16"), ["batch_tokens", "16", "way out"]),
-    "gptq without calibration": (setting("calibrate=null"), ["GPTQ needs calibration", "calibrate=null", "rtn"]),
+    "gptq without calibration": (
+        setting("calibrate=null"),
+        ["quantize.kind=gptq needs calibration", "calibrate=null", "quantize.kind=rtn"],
+    ),
     "a rule of play below zero": (setting("rules.train_seconds=-1"), ["rules.train_seconds", "-1", "gt=0"]),
     "not a number": (setting("optim.muon.lr=.nan"), ["optim.muon.lr", "nan", "way out"]),
     "a path below a plain value": (setting("seed.deep=1"), ["seed.deep", "42", "shorten the path"]),

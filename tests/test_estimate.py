@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pgolf.errors import ConfigError
-from pgolf.estimate import GPUS, bits_per_weight, estimate, impossible, train_flops_per_token
+from pgolf.estimate import GPUS, estimate, impossible, train_flops_per_token
 from pgolf.model.recurrence import Recurrence
 from pgolf.quantize.sd_clip import SdClip
 from pgolf.recipes import recipe, tiny
@@ -69,11 +69,11 @@ def test_bits_per_weight_is_the_entropy_of_gaussian_codes(bits, sigmas):
     grid = SdClip(bits=bits, clip_sigmas=sigmas)
     w = torch.randn(1, 400_000, generator=torch.Generator().manual_seed(0))
     share = grid.codes(w, torch.tensor(sigmas / grid.qmax)).unique(return_counts=True)[1] / w.numel()
-    assert bits_per_weight(grid) == pytest.approx(float(-(share * share.log2()).sum()), abs=0.01)
+    assert grid.entropy_bits == pytest.approx(float(-(share * share.log2()).sum()), abs=0.01)
 
 
 def test_the_papers_rule_of_thumb_holds_where_steps_are_fine():
-    assert bits_per_weight(SdClip(bits=6, clip_sigmas=12.85)) == pytest.approx(3.32, abs=0.01)
+    assert SdClip(bits=6, clip_sigmas=12.85).entropy_bits == pytest.approx(3.32, abs=0.01)
 
 
 def test_flops_by_hand():

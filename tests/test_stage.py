@@ -296,9 +296,10 @@ def test_on_an_object_store_the_record_is_written_last(tmp_path, monkeypatch):
 
 
 class Gang:
-    """Two ranks played in one process: rank 1 asks after rank 0 and hears what it said."""
+    """Two ranks played in one process: rank 1 asks after rank 0 and hears, word for word, what it said."""
 
-    said: object = None
+    def __init__(self) -> None:
+        self.said: list[object] = []
 
     def rank(self, number: int) -> Runtime:
         gang = self
@@ -306,26 +307,29 @@ class Gang:
         class Rank(Runtime):
             def agree(self, value: object) -> object:
                 if self.rank == 0:
-                    gang.said = value
-                return gang.said
+                    gang.said.append(value)
+                    return value
+                return gang.said.pop(0)
 
         return Rank(rank=number, world_size=2)
 
 
 def test_a_collective_stage_runs_on_every_rank_and_rank_0_publishes(tmp_path):
-    work, gang = Work(), Gang()
+    work, gang, store = Work(), Gang(), Store(tmp_path / "store")
     stage = Stage("work", 1, work, collective=True)
-    other, store = tmp_path / "rank1", Store(tmp_path / "store")
     made = stage(store, runtime=gang.rank(0), seed=3, knobs=Knobs())
-    gang.said = False  # what rank 0 said when it began
-    follower = stage(Store(other), runtime=gang.rank(1), seed=3, knobs=Knobs())
+    published = {f: f.stat().st_mtime_ns for f in (tmp_path / "store").rglob("*")}
+    follower = stage(store, runtime=gang.rank(1), seed=3, knobs=Knobs())
     assert work.runs == 2
-    assert (follower.path, follower.digest) == (Path(), "")
-    assert files(other) == []
-    assert made.digest
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "store").rglob("*")} == published
+    assert follower == made
+    assert made.digest and made.metrics and not made.cached
+    assert gang.said == [], "rank 1 waits as often as rank 0 speaks"
     again = [stage(store, runtime=gang.rank(r), seed=3, knobs=Knobs()) for r in (0, 1)]
     assert work.runs == 2  # found by rank 0, which told rank 1
     assert again[0].cached
+    assert again[0] == again[1]
+    assert gang.said == []
 
 
 def test_a_seed_reaches_the_body_only_where_it_is_part_of_the_work(tmp_path):

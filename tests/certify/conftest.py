@@ -59,5 +59,5 @@ def deploy(root: Path, model: "Tokenizer", documents: list[bytes]) -> Scored:
     quantized = QuantizedModel(
         config.plain(), model.vocab_size, matrices, {n: r.value for n, r in roles.items()}, rest
     )
-    (packed / ARTIFACT).write_bytes(encode(quantized, BrotliPacker().codec(), False))
+    (packed / ARTIFACT).write_bytes(encode(quantized, BrotliPacker().codec()))
     return Scored(root, packed, tokens)

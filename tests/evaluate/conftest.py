@@ -25,7 +25,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = QuantizedModel(config.plain(), built.vocab_size, matrices, roles, rest)
     home = tmp_path_factory.mktemp("store") / "pack" / "key"
     home.mkdir(parents=True)
-    (home / ARTIFACT).write_bytes(encode(model, BrotliPacker().codec(), False))
+    (home / ARTIFACT).write_bytes(encode(model, BrotliPacker().codec()))
     return home
 
 

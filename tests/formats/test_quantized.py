@@ -7,16 +7,17 @@ import torch
 from pgolf.errors import StoreError
 from pgolf.formats.arrays import read_arrays, write_arrays
 from pgolf.formats.checkpoint import META, WEIGHTS, Checkpoint
-from pgolf.formats.quantized import CODES, QuantizedMatrix, QuantizedModel
+from pgolf.formats.quantized import CODES, LAYOUT, QuantizedMatrix, QuantizedModel
 from tests.formats.samples import assert_equal, quantized
 
 
 def test_codes_times_steps_are_the_weights():
+    """Steps of 2^(-8/8) and 2^(-27/8): a half, and as near a tenth as there is."""
     m = QuantizedMatrix(
-        torch.tensor([[1, -2], [3, 0]], dtype=torch.int8), torch.tensor([[0.5], [0.1]]).half()
+        torch.tensor([[1, -2], [3, 0]], dtype=torch.int16), torch.tensor([-8, -27], dtype=torch.int16)
     )
-    tenth = float(np.float16(0.1))  # as it is stored
-    assert m.dequantize().tolist() == [[0.5, -1.0], [pytest.approx(3 * tenth, abs=1e-9), 0.0]]
+    tenth = float(np.float32(2.0 ** (-27 / 8)))  # as it is stored
+    assert m.dequantize().tolist() == [[0.5, -1.0], [float(np.float32(3 * tenth)), 0.0]]
     assert m.dequantize().dtype == torch.float32
 
 
@@ -51,7 +52,7 @@ def test_a_damaged_checkpoint_is_a_store_error(tmp_path, file, damage):
         Checkpoint.read(tmp_path)
 
 
-@pytest.mark.parametrize("file", [CODES, META])
+@pytest.mark.parametrize("file", [CODES, LAYOUT, META])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "foreign"])
 def test_a_damaged_quantized_model_is_a_store_error(tmp_path, file, damage):
     quantized().write(tmp_path)

@@ -10,8 +10,8 @@ from pgolf.formats.checkpoint import Checkpoint
 from pgolf.model.gpt import GptConfig, assemble
 from pgolf.model.roles import Role
 from pgolf.pipeline import run_trial
-from pgolf.quantize.calibrate import read_hessians
 from pgolf.quantize.rtn import Rtn
+from pgolf.quantize.statistics import Statistics
 from pgolf.runtime import Runtime
 from pgolf.stage import Store
 from tests.nets import EVERYTHING, VOCAB, everything
@@ -54,7 +54,7 @@ def test_every_parameter_was_trained(trial):
 def test_tables_are_rounded_and_every_other_matrix_is_solved_by_its_hessian(trial, tiny_trial):
     trained = Checkpoint.read(stage(trial, "train"))
     roles = assemble(trained.model, trained.vocab_size, trained.weights, "cpu").roles
-    hessians = read_hessians(stage(trial, "calibrate"))
+    hessians = Statistics.read(stage(trial, "calibrate")).hessians
     packed = read_artifact(stage(trial, "pack") / ARTIFACT)
     tables = {n for n, role in roles.items() if role is Role.TABLE}
     assert tables

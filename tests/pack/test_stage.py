@@ -9,6 +9,7 @@ from pgolf.pack import stage as pack_stage
 from pgolf.pack.brotli_packer import BrotliPacker
 from pgolf.pack.lzma_packer import LzmaPacker
 from pgolf.pack.stage import PACK, code_artifact
+from pgolf.pack.zstd_packer import ZstdPacker
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
 from tests.formats.samples import assert_equal, quantized
@@ -24,7 +25,7 @@ def given(tmp_path) -> Artifact:
     return Artifact.of(home)
 
 
-@pytest.mark.parametrize("packer", [BrotliPacker(), BrotliPacker(transpose=True), LzmaPacker()])
+@pytest.mark.parametrize("packer", [BrotliPacker(), BrotliPacker(transpose=True), LzmaPacker(), ZstdPacker()])
 def test_the_artifact_holds_the_model_bit_for_bit(given, tmp_path, packer):
     made = PACK(Store(tmp_path / "s"), given, code_artifact(), runtime=HERE, pack=packer)
     assert_equal(read_artifact(made.path / "artifact.bin"), quantized())
@@ -53,7 +54,7 @@ def test_an_artifact_that_reads_back_otherwise_is_not_published(given, tmp_path,
         m = model.matrices["a.w"]
         spoilt = {
             **model.matrices,
-            "a.w": QuantizedMatrix(m.q + torch.eye(*m.q.shape, dtype=torch.int8), m.step),
+            "a.w": QuantizedMatrix(m.q + torch.eye(*m.q.shape, dtype=torch.int16), m.row),
         }
         return QuantizedModel(model.model, model.vocab_size, spoilt, model.roles, model.rest)
 

@@ -9,7 +9,8 @@ from pgolf.formats.checkpoint import Checkpoint
 from pgolf.model.gpt import assemble
 from pgolf.model.linear import Linear
 from pgolf.model.softcap import softcap
-from pgolf.quantize.calibrate import CALIBRATE, Calibrate, read_hessians
+from pgolf.quantize.calibrate import CALIBRATE, Calibrate
+from pgolf.quantize.statistics import Statistics
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
 
@@ -24,7 +25,7 @@ def network(tiny_trial):
 
 @pytest.fixture(scope="module")
 def hessians(tiny_trial):
-    return read_hessians(tiny_trial.stage("calibrate"))
+    return Statistics.read(tiny_trial.stage("calibrate")).hessians
 
 
 def windows(tiny_trial, tiny_tokens):
@@ -99,14 +100,16 @@ def test_the_same_seed_gives_the_same_hessians_to_the_bit_and_another_seed_other
         Store(tmp_path), Artifact(tiny_trial.stage("train"), "a"), Artifact(tiny_tokens, "b"), runtime=HERE,
         seed=tiny_trial.config.seed, calibrate=tiny_trial.config.calibrate,
     )  # fmt: skip
-    for name, h in read_hessians(other.path).items():
+    for name, h in Statistics.read(other.path).hessians.items():
         assert torch.equal(h, hessians[name])
     seeded = CALIBRATE(
         Store(tmp_path), Artifact(tiny_trial.stage("train"), "a"), Artifact(tiny_tokens, "b"), runtime=HERE,
         seed=tiny_trial.config.seed + 1, calibrate=Calibrate(tokens=64, context=64),
     )  # fmt: skip
     assert seeded.metrics["tokens"] == 64
-    assert not torch.equal(read_hessians(seeded.path)["embedding.weight"], hessians["embedding.weight"])
+    assert not torch.equal(
+        Statistics.read(seeded.path).hessians["embedding.weight"], hessians["embedding.weight"]
+    )
 
 
 def test_its_time_is_on_the_train_clock(tiny_trial):

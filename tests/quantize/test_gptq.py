@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgolf.formats.quantized import QuantizedMatrix
-from pgolf.quantize.gptq import Gptq, HessianNotPositive
+from pgolf.formats.quantized import QuantizedMatrix, steps_of
+from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
+from pgolf.quantize.statistics import HESSIANS
+from pgolf.quantize.sweep import HessianNotPositive
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -28,7 +30,7 @@ def problem(seed: int, rows: int = 5, cols: int = 12, samples: int = 40) -> tupl
 
 def twin(w: torch.Tensor, h: torch.Tensor, grid: SdClip, damping: float, act_order: bool) -> torch.Tensor:
     """Codes by the definition, float64, one column and one explicit inverse at a time."""
-    step = grid.steps(w).double()
+    step = steps_of(grid.row_codes(w)).double()
     w, h = w.double().clone(), h.double().clone()
     for j in range(len(h)):
         if h[j, j] == 0:
@@ -41,12 +43,12 @@ def twin(w: torch.Tensor, h: torch.Tensor, grid: SdClip, damping: float, act_ord
     while left:
         inverse = torch.linalg.inv(h[left][:, left])
         j = left[0]
-        q[:, j] = (w[:, j] / step[:, 0]).round().clamp(-grid.qmax, grid.qmax)
-        error = (w[:, j] - q[:, j] * step[:, 0]) / inverse[0, 0]
+        q[:, j] = (w[:, j] / step).round().clamp(-grid.qmax, grid.qmax)
+        error = (w[:, j] - q[:, j] * step) / inverse[0, 0]
         for k, other in enumerate(left):
             w[:, other] -= error * inverse[0, k]
         left = left[1:]
-    return q.to(torch.int8)
+    return q.to(torch.int16)
 
 
 def weighted_error(w: torch.Tensor, got: QuantizedMatrix, h: torch.Tensor) -> float:
@@ -62,7 +64,8 @@ def test_codes_are_the_definitions_codes(seed, act_order, block, bits, damping):
     grid = SdClip(bits=bits, clip_sigmas=4.0)
     got = Gptq(act_order=act_order, block=block, damping=damping).quantize(w, grid, h)
     assert torch.equal(got.q, twin(w, h, grid, damping, act_order))
-    assert torch.equal(got.step, grid.steps(w))
+    assert torch.equal(got.row, grid.row_codes(w))
+    assert got.col is None
 
 
 @pytest.mark.parametrize("act_order", [True, False])
@@ -148,5 +151,6 @@ def test_a_hessian_that_is_no_gram_matrix_raises_and_nothing_else_takes_over(spo
         Gptq().quantize(w, SdClip(), h)
 
 
-def test_it_says_that_it_needs_hessians():
-    assert Gptq().needs_hessians
+def test_it_says_that_it_needs_hessians_and_nothing_else():
+    assert Gptq().needs == {HESSIANS}
+    assert not Gptq().solves_for_bytes

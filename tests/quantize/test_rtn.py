@@ -6,8 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pgolf.formats.quantized import FINEST
+from pgolf.model.roles import Role
+from pgolf.quantize.problem import Problem
 from pgolf.quantize.rtn import Rtn
-from pgolf.quantize.sd_clip import MIN_STEP, SdClip
+from pgolf.quantize.sd_clip import SdClip
+from pgolf.quantize.statistics import Statistics
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -28,7 +32,7 @@ def test_unclipped_weights_move_at_most_half_a_stored_step(seed, bits):
     w, grid = gaussian(seed), SdClip(bits=bits, clip_sigmas=2.0)
     got = Rtn().quantize(w, grid)
     inside = got.q.abs() < grid.qmax
-    assert (((got.dequantize() - w).abs() / got.step.float())[inside] <= 0.5 + 1e-5).all()
+    assert (((got.dequantize() - w).abs() / got.step)[inside] <= 0.5 + 1e-5).all()
     assert got.q.abs().max() <= grid.qmax
 
 
@@ -43,20 +47,25 @@ def test_clipping_keeps_the_sign_and_the_largest_code(seed):
     w = gaussian(seed)
     grid = SdClip(bits=4, clip_sigmas=1.0)
     got = Rtn().quantize(w, grid)
-    beyond = w.abs() > (grid.qmax + 0.51) * got.step.float()
+    beyond = w.abs() > (grid.qmax + 0.51) * got.step
     assert (got.q[beyond] == grid.qmax * w.sign()[beyond]).all()
 
 
 def test_a_zero_row_decodes_to_zero():
     got = Rtn().quantize(torch.zeros(1, 16), SdClip())
-    assert got.step.item() == MIN_STEP
+    assert got.row.item() == FINEST
     assert not got.dequantize().any()
 
 
 def test_no_hessian_is_asked_for_and_none_is_used():
-    w = gaussian(0)
-    assert not Rtn().needs_hessians
-    assert torch.equal(Rtn().quantize(w, SdClip(), torch.eye(64)).q, Rtn().quantize(w, SdClip()).q)
+    assert Rtn().needs == frozenset()
+    weights = {"w": gaussian(0)}
+    plain, told = (
+        Rtn().quantize_all(Problem(weights, {"w": Role.MLP}, statistics, lambda _: 0, 0))["w"]
+        for statistics in (Statistics(), Statistics(hessians={"w": torch.eye(64)}))
+    )
+    assert torch.equal(plain.q, told.q)
+    assert torch.equal(plain.q, Rtn().quantize(weights["w"], SdClip()).q)
 
 
 def test_a_misspelt_knob_is_an_error_and_no_default():

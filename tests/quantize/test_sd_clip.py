@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pgolf.quantize.sd_clip import MIN_STEP, SdClip
+from pgolf.formats.quantized import COARSEST, FINEST, steps_of
+from pgolf.quantize.sd_clip import SdClip
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -27,35 +28,35 @@ def test_the_grid_is_symmetric_and_fits_its_bits(bits):
 
 
 @given(seed=SEEDS, bits=st.integers(2, 8), sigmas=st.floats(0.5, 30))
-def test_the_step_is_sigmas_times_the_rows_deviation_over_qmax(seed, bits, sigmas):
+def test_the_step_is_the_nearest_to_sigmas_times_the_rows_deviation_over_qmax(seed, bits, sigmas):
     w = gaussian(seed)
     grid = SdClip(bits=bits, clip_sigmas=sigmas)
-    for row, step in zip(w.double(), grid.steps(w), strict=True):
+    for row, code in zip(w.double(), grid.row_codes(w), strict=True):
         mean = sum(row.tolist()) / len(row)
         deviation = math.sqrt(sum((x - mean) ** 2 for x in row.tolist()) / len(row))
-        assert step.item() == pytest.approx(sigmas * deviation / grid.qmax, rel=2**-10)
-    assert grid.steps(w).dtype == torch.float16
+        assert code.item() == round(8 * math.log2(sigmas * deviation / grid.qmax))
+    assert grid.row_codes(w).dtype == torch.int16
 
 
 def test_one_outlier_does_not_set_the_step_of_another_row():
     w = gaussian(0)
     spoilt = w.clone()
     spoilt[3, 5] = 1000.0
-    same = SdClip().steps(w) == SdClip().steps(spoilt)
-    assert same.flatten().tolist() == [i != 3 for i in range(8)]
+    same = SdClip().row_codes(w) == SdClip().row_codes(spoilt)
+    assert same.tolist() == [i != 3 for i in range(8)]
 
 
-def test_steps_stay_in_the_normal_range_of_float16():
-    steps = SdClip().steps(torch.cat([torch.zeros(1, 64), gaussian(0, 1) * 1e-9, gaussian(0, 1) * 1e9]))
-    assert steps[0].item() == steps[1].item() == MIN_STEP
-    assert steps[2].item() == torch.finfo(torch.float16).max
+def test_steps_stay_in_the_range_of_step_codes():
+    codes = SdClip().row_codes(torch.cat([torch.zeros(1, 64), gaussian(0, 1) * 1e-9, gaussian(0, 1) * 1e9]))
+    assert codes.tolist() == [FINEST, FINEST, COARSEST]
+    assert steps_of(codes).tolist() == [2.0**-20, 2.0**-20, 2.0**10]
 
 
 @given(seed=SEEDS)
 def test_the_same_grid_can_be_said_with_other_bits(seed):
     w = gaussian(seed)
     a, b = SdClip(bits=6, clip_sigmas=10.0), SdClip(bits=8, clip_sigmas=10.0 * 127 / 31)
-    assert torch.equal(a.steps(w), b.steps(w))
+    assert torch.equal(a.row_codes(w), b.row_codes(w))
 
 
 @pytest.mark.parametrize("change", [{"bits": 1}, {"bits": 9}, {"clip_sigmas": 0}, {"clip_sigma": 3}])

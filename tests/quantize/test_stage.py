@@ -10,7 +10,8 @@ from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.grids import RoleGrids
 from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
-from pgolf.quantize.stage import QUANTIZE
+from pgolf.quantize.stage import quantize_stage
+from pgolf.quantize.statistics import Statistics
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
 
@@ -32,9 +33,9 @@ def roles(trained):
 
 def stage(tiny_trial, where, quantizer):
     inputs = [Artifact(tiny_trial.stage("train"), "t")]
-    if quantizer.needs_hessians:
+    if quantizer.needs:
         inputs.append(Artifact(tiny_trial.stage("calibrate"), "h"))
-    return QUANTIZE(Store(where), *inputs, runtime=Runtime(), quantize=quantizer)
+    return quantize_stage(lambda _: 0)(Store(where), *inputs, runtime=Runtime(), quantize=quantizer)
 
 
 def test_every_matrix_is_on_its_own_roles_grid_and_the_rest_is_float16(tiny_trial, trained, roles, tmp_path):
@@ -47,19 +48,18 @@ def test_every_matrix_is_on_its_own_roles_grid_and_the_rest_is_float16(tiny_tria
             continue
         expected = Rtn().quantize(w, GRIDS.of(roles[name]))
         assert torch.equal(model.matrices[name].q, expected.q)
-        assert torch.equal(model.matrices[name].step, expected.step)
+        assert torch.equal(model.matrices[name].row, expected.row)
         assert model.roles[name] == roles[name].value
 
 
 def test_gptq_gets_each_matrixs_own_hessian(tiny_trial, trained, roles, tmp_path):
-    from pgolf.quantize.calibrate import read_hessians
-
     quantizer = Gptq(grids=GRIDS)
     model = QuantizedModel.read(stage(tiny_trial, tmp_path, quantizer).path)
-    hessians = read_hessians(tiny_trial.stage("calibrate"))
+    hessians = Statistics.read(tiny_trial.stage("calibrate")).hessians
     for name, m in model.matrices.items():
         expected = quantizer.quantize(trained.weights[name], GRIDS.of(roles[name]), hessians[name])
         assert torch.equal(m.q, expected.q)
+        assert torch.equal(m.row, expected.row)
 
 
 def test_the_errors_are_relative_and_per_role(tiny_trial, trained, roles, tmp_path):
