@@ -19,15 +19,16 @@ from pgolf.formats.quantized import Matrix, QuantizedModel
 from pgolf.model.gpt import assemble
 from pgolf.model.roles import Role
 from pgolf.quantize.gptq import Gptq
+from pgolf.quantize.lqer import Lqer
 from pgolf.quantize.problem import Matrices, Problem, QuantizerSection
 from pgolf.quantize.rate_distortion import RateDistortion
 from pgolf.quantize.rtn import Rtn
-from pgolf.quantize.statistics import Statistics
+from pgolf.quantize.statistics import Statistics, predicted_loss
 from pgolf.runtime import Runtime
 from pgolf.section import Section
 from pgolf.stage import Metrics, Stage
 
-Quantizer = Annotated[Rtn | Gptq | RateDistortion, Field(discriminator="kind")]
+Quantizer = Annotated[Rtn | Gptq | RateDistortion | Lqer, Field(discriminator="kind")]
 Measure = Callable[[QuantizedModel], int]  # bytes of the packed artifact, its code not counted
 
 
@@ -98,16 +99,3 @@ def _report(matrices: Mapping[str, Matrix], problem: Problem) -> dict[str, dict[
         if (loss := predicted_loss(name, m.dequantize() - problem.weights[name], problem.statistics))
         is not None
     }
-
-
-def predicted_loss(name: str, error: Tensor, s: Statistics) -> float | None:
-    """1/2 tr(G E A E^T) of a matrix's error E [rows, cols]; None where the Fisher was not measured."""
-    if name not in s.rows:
-        return None
-    e, g = error.double(), s.rows[name].double()
-    if name in s.full:
-        return 0.5 * float((s.full[name].double() @ (e @ s.hessians[name].double()) * e).sum())
-    if name in s.hessians:
-        h = s.hessians[name].double() + (s.lookups[name].double() if name in s.lookups else 0)
-        return 0.5 * float((g.unsqueeze(1) * (e @ h) * e).sum())
-    return 0.5 * float((g.unsqueeze(1) * e.square()).sum())

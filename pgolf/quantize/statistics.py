@@ -43,6 +43,13 @@ class Statistics:
     rows: Mapping[str, Float[Tensor, " rows"]] = field(default_factory=dict)
     full: Mapping[str, Float[Tensor, "rows rows"]] = field(default_factory=dict)
 
+    def inputs(self, name: str) -> Float[Tensor, "cols cols"] | None:
+        """A of a matrix, both sides of the tied table in one; None for tables and gates, whose columns count alike."""
+        if name not in self.hessians:
+            return None
+        h = self.hessians[name].double()
+        return h + self.lookups[name].double() if name in self.lookups else h
+
     def write(self, directory: Path) -> None:
         arrays = {
             f"{part.name}/{name}": t.cpu().numpy()
@@ -59,3 +66,13 @@ class Statistics:
             part, _, name = key.partition("/")
             parts[part][name] = torch.from_numpy(array)
         return Statistics(**parts)
+
+
+def predicted_loss(name: str, error: Float[Tensor, "rows cols"], s: Statistics) -> float | None:
+    """1/2 tr(G E A E^T) of a matrix's error E; None where the Fisher was not measured."""
+    if name not in s.rows:
+        return None
+    e, g, h = error.double(), s.rows[name].double(), s.inputs(name)
+    weighed = e if h is None else e @ h
+    weighed = s.full[name].double() @ weighed if name in s.full else g.unsqueeze(1) * weighed
+    return 0.5 * float((weighed * e).sum())
