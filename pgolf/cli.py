@@ -71,6 +71,7 @@ def main() -> None:
 
 
 RECIPES_WIDTH = 140  # columns below which a recipe's numbers would be cut; a pipe has 80
+REPORT_WIDTH = 180  # the same of a quantize report; it takes about 130
 FULL = (28, 122)  # ENOSPC, EDQUOT
 USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # what the parser of the command line raises
 
@@ -390,6 +391,51 @@ def diff(
 
     (one, _), (two, _) = _resolved(a, store, tracking_uri), _resolved(b, store, tracking_uri)
     Console().print(difference(one, two))
+
+
+@app.command("quantize-report")
+def quantize_report(
+    run_: RunArgument,
+    measure: Annotated[
+        bool, typer.Option(help="Measure each tensor's loss: a forward pass over the text for each.")
+    ] = True,
+    sequences: Annotated[
+        int, typer.Option(min=2, help="Select-split sequences of the evaluation's context to measure on.")
+    ] = 32,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the files; default runs/<name>/quantize-report.")
+    ] = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a trial's bits went and what they cost: per tensor bytes, entropy, error, predicted and measured loss.
+
+    Prints the tables and writes report.json, report.md and report.png. Example: `pgolf quantize-report '#1'`
+    """
+    import torch
+
+    from pgolf.cli_data import Meter
+    from pgolf.runtime import Runtime
+    from pgolf.stage import Store
+    from services import quantize_tables
+    from services.quantize_report import quantize_report as made
+
+    result, _ = _resolved(run_, store, tracking_uri)
+    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / "quantize-report"
+    if where.exists() and not where.is_dir():
+        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with Runtime(device).joined(), Meter() as meter:
+        report = made(result, Store(store), sequences if measure else None, device, meter)
+    quantize_tables.write(report, where)
+    if as_json:
+        print(json.dumps(report.plain(), indent=1))
+        return
+    console = Console(highlight=False)
+    console.width = max(console.width, REPORT_WIDTH)
+    console.print(quantize_tables.render(report))
+    console.print(f"written to {where}: {', '.join(quantize_tables.FILES)}", soft_wrap=True)
 
 
 @app.command()
