@@ -48,8 +48,7 @@ from pgolf.quantize.lqer import Lqer
 from pgolf.quantize.problem import Matrices, Problem
 from pgolf.quantize.rate_distortion import RateDistortion, land
 from pgolf.quantize.sd_clip import SdClip
-from pgolf.quantize.stage import predicted_loss
-from pgolf.quantize.statistics import Statistics
+from pgolf.quantize.statistics import Statistics, predicted_loss
 from pgolf.runtime import Runtime, provenance
 from pgolf.stage import Store
 from pgolf.train.stage import train_stage

@@ -34,8 +34,7 @@ from pgolf.formats.quantized import GroupedMatrix, LowRankMatrix, Matrix, Quanti
 from pgolf.formats.result import Result
 from pgolf.formats.shards import read_split
 from pgolf.model.gpt import Gpt, assemble
-from pgolf.quantize.stage import predicted_loss
-from pgolf.quantize.statistics import Statistics
+from pgolf.quantize.statistics import Statistics, predicted_loss
 from pgolf.run import parse_config
 from pgolf.stage import Artifact, Store, sha256_of
 from services.coded_sizes import CodedSizes, coded_sizes, order_0_bits

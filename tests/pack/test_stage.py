@@ -1,5 +1,7 @@
 """The pack stage: the artifact is read back before it counts, and the code is one of its inputs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,9 +14,15 @@ from pgolf.pack.stage import PACK, code_artifact
 from pgolf.pack.zstd_packer import ZstdPacker
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
-from tests.formats.samples import assert_equal, quantized
+from tests.formats.samples import assert_equal
+from tests.formats.samples import quantized as of_no_network
 
 HERE = Runtime()
+
+
+def quantized() -> QuantizedModel:
+    """A model whose config is a network's, as everything is that this stage is given."""
+    return replace(of_no_network(), model={"layers": 1})
 
 
 @pytest.fixture

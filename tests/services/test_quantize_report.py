@@ -20,8 +20,7 @@ from pgolf.pack.ans_packer import AnsPacker
 from pgolf.pipeline import run_trial
 from pgolf.quantize.calibrate import Fisher
 from pgolf.quantize.rate_distortion import RateDistortion
-from pgolf.quantize.stage import predicted_loss
-from pgolf.quantize.statistics import Statistics
+from pgolf.quantize.statistics import Statistics, predicted_loss
 from pgolf.runtime import Runtime
 from pgolf.stage import Store, sha256_of
 from services.plots import DOTS_PER_INCH, save
