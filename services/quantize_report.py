@@ -34,6 +34,7 @@ from pgolf.formats.quantized import GroupedMatrix, LowRankMatrix, Matrix, Quanti
 from pgolf.formats.result import Result
 from pgolf.formats.shards import read_split
 from pgolf.model.gpt import Gpt, assemble
+from pgolf.pack.layout import sorted_hidden
 from pgolf.quantize.statistics import Statistics, predicted_loss
 from pgolf.run import parse_config
 from pgolf.stage import Artifact, Store, sha256_of
@@ -234,7 +235,7 @@ class Trial:
             raise StoreError("the store's artifact is the one on record", f"{result.name}: another SHA-256",
                              _again(store))  # fmt: skip
         quantized = QuantizedModel.read(_found(result, store, "quantize").path)
-        if (name := same(quantized, packed)) is not None:
+        if (name := same(sorted_hidden(quantized), packed)) is not None:
             raise StoreError("the artifact holds the quantized weights of its trial",
                              f"{result.name}: another {name}", _again(store))  # fmt: skip
         statistics = Statistics()
