@@ -403,7 +403,7 @@ def quantize_report(
         int, typer.Option(min=2, help="Select-split sequences of the evaluation's context to measure on.")
     ] = 32,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the files; default runs/<name>/quantize-report.")
+        Path | None, typer.Option(help="Folder of the files; default runs/NAME/quantize-report.")
     ] = None,
     store: StoreOption = "store",
     tracking_uri: TrackingOption = None,

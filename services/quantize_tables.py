@@ -22,6 +22,7 @@ from services.wording import ABSENT, whole
 FILES = JSON, MARKDOWN, PICTURE = "report.json", "report.md", "report.png"
 
 LESS = ("weights", "of it steps")  # columns that the terminal has no room for: by role, and in the files
+WORDS = {"tensor", "role", "kind", "shape"}  # columns that are not numbers
 Column = tuple[str, Callable[[TensorReport], str]]
 
 
@@ -58,7 +59,7 @@ NUMBERS: list[Column] = [
     ("code entropy", lambda t: f"{t.entropy_bits_per_weight:.2f}"),
     ("coded / ideal", lambda t: _number(".3f", t.coded_over_ideal)),
     ("log2 step/dev", lambda t: _number("+.2f", t.log2_step_over_deviation)),
-    ("squared error", lambda t: _number(".1e", t.relative_squared_error)),
+    ("relative squared error", lambda t: _number(".1e", t.relative_squared_error)),
     ("sensi- tivity", lambda t: _number(".1e", t.sensitivity)),
     ("predicted mnat", lambda t: mnats(t.predicted_loss_nats)),
     ("measured mnat", lambda t: _measured(t.measured)),
@@ -118,10 +119,9 @@ def render(report: QuantizeReport) -> RenderableType:
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    words = {"tensor", "role", "kind", "shape"}
     for heading in headings:
         table.add_column(heading.replace("- ", "-\n").replace(" ", "\n"), no_wrap=True,
-                         justify="left" if heading in words else "right")  # fmt: skip
+                         justify="left" if heading in WORDS else "right")  # fmt: skip
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == "all" else None)
     return table
@@ -143,7 +143,7 @@ def markdown(report: QuantizeReport) -> str:
 
 def _piped(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = [h.replace("- ", "") for h in headings]
-    rule = ["---", *("---:" for _ in head[1:])]
+    rule = ["---" if h in WORDS else "---:" for h in head]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
 
 
