@@ -1,10 +1,11 @@
 """The landmark stacks of the competition as recipes: each derives from the one it improved on.
 
 What a recipe says is the published training run: network, optimizer, schedule, loader, data, and the
-quantizer's grids as far as SDClip grids express them. Not part of any yet: test-time training and low-rank
-error correction (the published numbers from PR 1493 on include them), and the row-maximum quantizers with
-zstandard or LZMA of the stacks before PR 1394, for which the first SDClip grids stand in. Momentum warmups
-and warmdowns that were published in steps are the same fractions of the published number of steps.
+quantizer's grids as far as SDClip grids express them, with the low-rank correction and the protected columns of the
+last two as they were computed. Not part of any yet: test-time training (the published numbers from PR 1493 on
+include it), and the row-maximum quantizers with zstandard or LZMA of the stacks before PR 1394, for which the first
+SDClip grids stand in. Momentum warmups and warmdowns that were published in steps are the same fractions of the
+published number of steps.
 
 `PUBLISHED` is the mean over the published seeds of what the deployed artifact scored, with the bytes and the
 evaluation seconds of the first of them.
@@ -46,6 +47,8 @@ from pgolf.optim.swa import Swa
 from pgolf.quantize.calibrate import Calibrate
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.grids import RoleGrids
+from pgolf.quantize.lqer import Asymmetric, Lqer, Symmetric
+from pgolf.quantize.protected_columns import ProtectedColumns
 from pgolf.quantize.quant_gate import QuantGate
 from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
@@ -56,6 +59,7 @@ from pgolf.train.loop import Train
 from pgolf.train.progressive_context import ContextStage, ProgressiveContext
 
 SLIDING = Sliding(context=2048, stride=64)
+PUBLISHED_LQER = Asymmetric(group=64, scales="tensor", otherwise=Symmetric(bits=4))
 
 
 def fineweb(variant: str, vocab_size: int, root: str = ROOT) -> Shards:
@@ -317,7 +321,7 @@ def pr1787() -> RunConfig:
 
 
 def pr1855() -> RunConfig:
-    """The newest merged record: the masked smear gate, a quieter head gate, beta2 0.99, warmdown 0.85."""
+    """The newest merged record: the masked smear gate, a quieter head gate, LQER, beta2 0.99, warmdown 0.85."""
     base = pr1787()
     assert isinstance(base.quantize, Gptq)
     return base.but(
@@ -330,17 +334,27 @@ def pr1855() -> RunConfig:
             adam=base.optim.adam.but(beta2=0.99),
             schedule=Schedule(warmdown_fraction=0.85, min_lr=0.1),
         ),
-        quantize=base.quantize.but(
-            grids=base.quantize.grids.but(
-                embedding=SdClip(bits=7, clip_sigmas=14.0), mlp=SdClip(bits=6, clip_sigmas=11.5)
-            )
+        quantize=Lqer(
+            base=base.quantize.but(
+                grids=base.quantize.grids.but(
+                    embedding=SdClip(bits=7, clip_sigmas=14.0), mlp=SdClip(bits=6, clip_sigmas=11.5)
+                )
+            ),
+            rank=4,
+            top_k=3,
+            whiten=False,
+            refit=False,
+            packing=PUBLISHED_LQER,
+            select="frobenius",
         ),
     )
 
 
 def pr2014() -> RunConfig:
-    """Context grown 1024, 2048, 3072 over the run, with a re-warmup after each change; QK gain 5.25."""
+    """Context grown 1024, 2048, 3072 over the run, with a re-warmup after each change; QK gain 5.25, AWQ-lite."""
     base = pr1855()
+    assert isinstance(base.quantize, Lqer) and isinstance(base.quantize.base, Gptq)
+    protect = ProtectedColumns(group=64, top_k=1, bits=8, scope="global")
     stages = ((1024, 0.10), (2048, 0.70), (3072, 1.0))
     return base.but(
         name="pr2014",
@@ -352,6 +366,7 @@ def pr2014() -> RunConfig:
                 rewarmup_steps=32,
             ),
         ),
+        quantize=base.quantize.but(base=base.quantize.base.but(protect=protect)),
         evaluate=Sliding(context=3072, stride=1536),
     )
 
@@ -360,7 +375,10 @@ def pr2071() -> RunConfig:
     """A case study: headwise gates, EMA 0.990 and a quarter of the batch, claimed 1.0066 on a denominator 9 %
     too large (case sentinels counted as text); the corrected score is 3.4 % worse than PR 1855."""
     base = pr1855()
-    assert isinstance(base.quantize, Gptq)
+    assert isinstance(base.quantize, Lqer) and isinstance(base.quantize.base, Gptq)
+    grids = base.quantize.base.grids.but(
+        embedding=SdClip(bits=6, clip_sigmas=20.0), mlp=SdClip(bits=6, clip_sigmas=12.0)
+    )
     return base.but(
         name="pr2071",
         model=base.model.but(attention=base.model.attention.but(gate=HeadwiseGate()), smear=None),
@@ -370,11 +388,7 @@ def pr2071() -> RunConfig:
             ema=Ema(decay=0.99),
         ),
         train=base.train.but(batch_tokens=196_608, loader=Packed(tokens_per_row=24_576)),
-        quantize=base.quantize.but(
-            grids=base.quantize.grids.but(
-                embedding=SdClip(bits=6, clip_sigmas=20.0), mlp=SdClip(bits=6, clip_sigmas=12.0)
-            )
-        ),
+        quantize=base.quantize.but(base=base.quantize.base.but(grids=grids)),
     )
 
 

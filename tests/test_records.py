@@ -3,6 +3,8 @@
 import pytest
 
 from pgolf.optim.orthogonalizer import PolarExpress
+from pgolf.quantize.lqer import Asymmetric, Lqer, Symmetric
+from pgolf.quantize.protected_columns import ProtectedColumns
 from pgolf.recipes import recipe
 from pgolf.run import RunConfig
 from pgolf.train.budget import Seconds
@@ -103,3 +105,24 @@ def test_gates_and_averages_that_only_some_have():
     assert recipe("pr198").optim.swa.below_scale == 0.5
     assert all(recipe(n).optim.swa is None for n in NAMES if n != "pr198")
     assert all(n == "pr1736" or recipe(n).quantize.grids.gate is None for n in NAMES[: NAMES.index("pr1787")])
+
+
+def test_the_last_records_correct_errors_as_they_were_computed():
+    """Three matrices by the norm of their error, four components, one scale for all of A, B fitted to no codes."""
+    published = Asymmetric(group=64, scales="tensor", otherwise=Symmetric(bits=4))
+    assert not any(isinstance(recipe(n).quantize, Lqer) for n in NAMES if n != "pr1855")
+    for name in ("pr1855", "pr2014", "pr2071"):
+        got = recipe(name).quantize
+        told = (got.rank, got.top_k, got.whiten, got.refit, got.select, got.packing)
+        assert told == (4, 3, False, False, "frobenius", published), name
+    grids = recipe("pr1855").quantize.base.grids
+    assert [(g.bits, g.clip_sigmas) for g in (grids.embedding, grids.attention, grids.mlp)] == [
+        (7, 14.0), (6, 13.0), (6, 11.5)
+    ]  # fmt: skip
+    assert grids.gate.bits == 8
+
+
+def test_only_the_last_protects_columns_and_one_group_of_all():
+    protected = {n: recipe(n).quantize.base.protect for n in ("pr1855", "pr2014", "pr2071")}
+    only = ProtectedColumns(group=64, top_k=1, bits=8, scope="global")
+    assert protected == {"pr1855": None, "pr2014": only, "pr2071": None}

@@ -1,15 +1,23 @@
-"""Which grid a role gets. Everything that quantizes matrices on tuned grids holds one."""
+"""Which grid a role gets. Everything that quantizes matrices on tuned grids holds one.
+
+A grid has a half-range `qmax`, gives every row of a matrix its step (`row_codes`), rounds to a step (`codes`) and says
+what a weight is expected to cost (`expected_bits`).
+"""
 
 from collections.abc import Mapping
+from typing import Annotated, Any
 
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from pgolf.formats.quantized import Matrix
 from pgolf.model.roles import Role
+from pgolf.quantize.clip_search import ClipSearch, RowMax
 from pgolf.quantize.quant_gate import QuantGate
 from pgolf.quantize.sd_clip import SdClip
 from pgolf.section import Section
 
+Grid = Annotated[SdClip | ClipSearch | RowMax, Field(discriminator="kind")]
 STEP_BITS = 2.5  # of a row's step code, coded as a difference (reference: compression, 2.5)
 
 
@@ -19,13 +27,19 @@ class RoleGrids(Section):
     Further tables are coded as the embedding is, small projections as attention is.
     """
 
-    embedding: SdClip = SdClip(bits=8, clip_sigmas=20.0)
-    attention: SdClip = SdClip()
-    mlp: SdClip = SdClip()
+    embedding: Grid = SdClip(bits=8, clip_sigmas=20.0)
+    attention: Grid = SdClip()
+    mlp: Grid = SdClip()
     gate: QuantGate | None = None  # None: gate matrices stay in float16
 
-    def of(self, role: Role) -> SdClip:
-        grids = {
+    @field_validator("embedding", "attention", "mlp", mode="before")
+    @classmethod
+    def _once_the_only_kind(cls, given: Any) -> Any:
+        """A grid written without its kind is SdClip, as it was when there was no other."""
+        return {"kind": "sd_clip", **given} if isinstance(given, Mapping) else given
+
+    def of(self, role: Role) -> Grid:
+        grids: dict[Role, Grid] = {
             Role.EMBEDDING: self.embedding,
             Role.TABLE: self.embedding,
             Role.ATTENTION: self.attention,
@@ -38,7 +52,7 @@ class RoleGrids(Section):
         """Of a matrix on its role's grid, after entropy coding, with its steps."""
         if role is Role.GATE:
             return rows * cols * self.gate.bits + STEP_BITS * rows if self.gate else 16.0 * rows * cols
-        return rows * cols * self.of(role).entropy_bits + STEP_BITS * rows
+        return rows * cols * self.of(role).expected_bits(cols) + STEP_BITS * rows
 
     def gates(self, weights: Mapping[str, Tensor], roles: Mapping[str, Role]) -> dict[str, Matrix]:
         """The gate matrices on their grid, none without one."""

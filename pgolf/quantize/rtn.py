@@ -10,9 +10,8 @@ from torch import Tensor
 
 from pgolf.formats.quantized import QuantizedMatrix, steps_of
 from pgolf.model.roles import Role
-from pgolf.quantize.grids import RoleGrids
+from pgolf.quantize.grids import Grid, RoleGrids
 from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection
-from pgolf.quantize.sd_clip import SdClip
 
 
 class Rtn(QuantizerSection):
@@ -26,7 +25,7 @@ class Rtn(QuantizerSection):
     def expected_bits(self, role: Role, rows: int, cols: int) -> float:
         return self.grids.expected_bits(role, rows, cols)
 
-    def quantize(self, w: Float[Tensor, "rows cols"], grid: SdClip) -> QuantizedMatrix:
+    def quantize(self, w: Float[Tensor, "rows cols"], grid: Grid) -> QuantizedMatrix:
         """Quantize one matrix."""
         row = grid.row_codes(w)
         return QuantizedMatrix(grid.codes(w.float(), steps_of(row).unsqueeze(1)).short(), row)

@@ -9,6 +9,7 @@ grid; a Gaussian weight costs about 2.05 + log2(qmax / clip_sigmas) bits.
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int16
@@ -20,6 +21,7 @@ from pgolf.section import Section
 
 
 class SdClip(Section):
+    kind: Literal["sd_clip"] = "sd_clip"
     bits: int = Field(6, ge=2, le=8)  # stored bits per weight, before entropy coding
     clip_sigmas: float = Field(12.85, gt=0)  # half-range of the grid
 
@@ -30,11 +32,11 @@ class SdClip(Section):
     @property
     def entropy_bits(self) -> float:
         """Of a standard Gaussian rounded to the grid's steps and clipped at its ends."""
-        step, qmax = self.clip_sigmas / self.qmax, self.qmax
-        edges = [-math.inf, *((q + 0.5) * step for q in range(-qmax, qmax)), math.inf]
-        below = [0.5 * (1 + math.erf(edge / math.sqrt(2))) for edge in edges]
-        shares = [b - a for a, b in pairwise(below)]
-        return -sum(p * math.log2(p) for p in shares if p > 0)
+        return gaussian_bits(self.clip_sigmas / self.qmax, self.qmax)
+
+    def expected_bits(self, cols: int) -> float:
+        """A weight, of Gaussian rows of any length."""
+        return self.entropy_bits
 
     def row_codes(self, w: Float[Tensor, "rows cols"]) -> Int16[Tensor, " rows"]:
         """The step code of each row: the precision it is stored and used in."""
@@ -43,3 +45,11 @@ class SdClip(Section):
     def codes(self, w: Float[Tensor, "*any"], step: Float[Tensor, "*any_too"]) -> Float[Tensor, "*any"]:
         """Nearest codes on the grid, as floats; divides by the step that will be stored."""
         return torch.round(w / step).clamp(-self.qmax, self.qmax)
+
+
+def gaussian_bits(step: float, qmax: int) -> float:
+    """Entropy of a standard Gaussian rounded to multiples of `step` and clipped at `qmax` of them."""
+    edges = [-math.inf, *((q + 0.5) * step for q in range(-qmax, qmax)), math.inf]
+    below = [0.5 * (1 + math.erf(edge / math.sqrt(2))) for edge in edges]
+    shares = [b - a for a, b in pairwise(below)]
+    return -sum(p * math.log2(p) for p in shares if p > 0)

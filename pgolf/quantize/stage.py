@@ -21,6 +21,7 @@ from pgolf.model.roles import Role
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.lqer import Lqer
 from pgolf.quantize.problem import Matrices, Problem, QuantizerSection
+from pgolf.quantize.pruned import Pruned
 from pgolf.quantize.rate_distortion import RateDistortion
 from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.statistics import Statistics, predicted_loss
@@ -28,7 +29,7 @@ from pgolf.runtime import Runtime
 from pgolf.section import Section
 from pgolf.stage import Metrics, Stage
 
-Quantizer = Annotated[Rtn | Gptq | RateDistortion | Lqer, Field(discriminator="kind")]
+Quantizer = Annotated[Rtn | Gptq | RateDistortion | Lqer | Pruned, Field(discriminator="kind")]
 Measure = Callable[[QuantizedModel], int]  # bytes of the packed artifact, its code not counted
 
 

@@ -88,7 +88,7 @@ def sweep(
     w: Float[Tensor, "batch rows cols"],
     factor: Factor,
     step: Float[Tensor, "batch rows #cols"],
-    qmax: int | None,
+    qmax: int | Float[Tensor, "batch 1 #cols"] | None,
     shrink: Float[Tensor, "batch rows #cols"] | None = None,
     block: int = 64,
     dtype: torch.dtype = torch.float64,
@@ -98,7 +98,7 @@ def sweep(
     Args:
         factor: of the Hessians of the columns.
         step: of the grid, one per row or one per weight.
-        qmax: codes are clamped to -qmax .. qmax; None: they are not.
+        qmax: codes are clamped to -qmax .. qmax, one for all or one a column; None: they are not.
         shrink: factor on y before it is rounded, see above; None: 1.
         block: columns between two updates of all the columns to come. A matter of speed alone.
 
@@ -112,6 +112,7 @@ def sweep(
     codes = errors.clone()  # what a column should hold instead of its weights, until its turn
     step = _columns_first(step, factor, dtype)
     shrink = None if shrink is None else _columns_first(shrink, factor, dtype)
+    most = _columns_first(qmax, factor, dtype) if isinstance(qmax, Tensor) else None
     cols = errors.shape[1]
     for begin in range(0, cols, block):
         end = min(begin + block, cols)
@@ -123,7 +124,9 @@ def sweep(
             if shrink is not None:
                 q.mul_(shrink[:, j])
             q.round_()
-            if qmax is not None:
+            if most is not None:
+                q.clamp_(-most[:, j], most[:, j])
+            elif isinstance(qmax, int):
                 q.clamp_(-qmax, qmax)
             errors[:, j].addcmul_(q, step_j, value=-1)
         codes[:, end:].baddbmm_(owed_by[:, end:, begin:end], errors[:, begin:end])

@@ -6,5 +6,5 @@ from pgolf.quantize.rtn import Rtn
 from search_spaces.quantize.grids import grids
 
 
-def rtn(trial: BaseTrial, at: str, gated: bool = False) -> Rtn:
-    return Rtn(grids=grids(trial, f"{at}.grids", gated))
+def rtn(trial: BaseTrial, at: str, gated: bool = False, switches: bool = False) -> Rtn:
+    return Rtn(grids=grids(trial, f"{at}.grids", gated, switches))

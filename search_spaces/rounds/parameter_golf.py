@@ -35,7 +35,9 @@ def space(trial: BaseTrial) -> RunConfig:
     context = trial.suggest_categorical("train.context", [2048, LONG])
     batch = trial.suggest_categorical("train.batch_tokens", BATCHES)
     reserve = trial.suggest_float("train.budget.reserve_seconds", 0.5, 13.0)
-    quantize, calibrate = quantizer(trial, "quantize", context, gated=model.attention.gate is not None)
+    quantize, calibrate = quantizer(
+        trial, "quantize", context, gated=model.attention.gate is not None, switches=True
+    )
     return base.but(
         name="parameter_golf",
         data=DATA,
