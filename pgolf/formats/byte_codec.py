@@ -1,10 +1,13 @@
 """Integer arrays as bytes for a general compressor, group by group: what weights' own coder is measured against.
 
-One code per byte where a group's codes fit one, else all low bytes before all high bytes; never bit-packed,
-which would hide the histogram from the compressor. Step codes are stored as differences from one row to the next.
+One code per byte where a group's codes fit one, else all low bytes before all high bytes. Bit-packing hides the
+histogram from the compressor, so it is tried only where few levels leave no histogram to see: for groups of
+nothing but -1, 0 and 1, every form of pgolf.formats.packed_digits, and what compresses smallest is kept. Step
+codes are stored as differences from one row to the next.
 
     byte 0       number of streams
-    per stream   flags (1: two bytes a code, 2: column by column), uint32 length
+    per stream   flags (1: two bytes a code, 2: column by column, 4 times the form: bytes, base3, bitmask or
+                 signs), uint32 length
     streams      back to back
 """
 
@@ -13,7 +16,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 
@@ -22,9 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgolf.errors import DataError
+from pgolf.formats import packed_digits
 
 Arrays = list[NDArray[np.int16]]
 WIDE, TURNED = 1, 2
+BYTES, BASE3, BITMASK, SIGNS = 0, 4, 8, 12  # forms
+FORM = 12  # the bits of the flags that say which
 STEPS = "steps"  # the group of all 1-D arrays
 
 
@@ -34,14 +40,11 @@ def encode_bytes(arrays: Arrays, groups: list[str], compress: Callable[[bytes], 
     for members in _grouped([a.shape for a in arrays], groups).values():
         parts = [_laid(arrays[i], turn) for i in members]
         values = np.concatenate(parts) if parts else np.zeros(0, np.int16)
-        wide = bool(values.size) and (values.min() < -128 or values.max() > 127)
-        raw = (
-            values.astype("<i2").view(np.uint8).reshape(-1, 2).T.tobytes()
-            if wide
-            else values.astype("i1").tobytes()
+        flag, stream = min(
+            ((form, compress(raw)) for form, raw in _forms(values)), key=lambda made: len(made[1])
         )
-        flags.append((WIDE if wide else 0) | (TURNED if turn else 0))
-        streams.append(compress(raw))
+        flags.append(flag | (TURNED if turn else 0))
+        streams.append(stream)
     head = bytes([len(streams)]) + b"".join(
         struct.pack("<BI", flag, len(s)) for flag, s in zip(flags, streams, strict=True)
     )
@@ -57,12 +60,8 @@ def decode_bytes(codec: str, data: bytes, shapes: list[tuple[int, ...]], groups:
     for i, members in enumerate(grouped.values()):
         flag, length = struct.unpack_from("<BI", data, 1 + 5 * i)
         count = sum(prod(shapes[m]) for m in members)
-        raw = decompressed(codec, data[at : at + length], count * (2 if flag & WIDE else 1))
+        values = _values(codec, data[at : at + length], flag, count)
         at += length
-        if flag & WIDE:
-            values = np.frombuffer(raw, np.uint8).reshape(2, -1).T.copy().view("<i2").ravel().astype(np.int16)
-        else:
-            values = np.frombuffer(raw, "i1").astype(np.int16)
         taken = 0
         for m in members:
             size = prod(shapes[m])
@@ -73,8 +72,38 @@ def decode_bytes(codec: str, data: bytes, shapes: list[tuple[int, ...]], groups:
     return [out[i] for i in range(len(shapes))]
 
 
-def decompressed(codec: str, data: bytes, size: int) -> bytes:
-    """Exactly `size` bytes. Raises ValueError if the stream holds anything else."""
+def _forms(values: NDArray[np.int16]) -> Iterator[tuple[int, bytes]]:
+    """What codes may be written as, with the flag of each; the first of equals is kept."""
+    if values.size and (values.min() < -128 or values.max() > 127):
+        yield WIDE, values.astype("<i2").view(np.uint8).reshape(-1, 2).T.tobytes()
+        return
+    yield BYTES, values.astype("i1").tobytes()
+    if values.size and np.abs(values).max() <= 1:
+        yield BASE3, packed_digits.to_base3(values)
+        yield BITMASK, packed_digits.to_bitmask(values)
+        if values.all():
+            yield SIGNS, packed_digits.to_signs(values)
+
+
+def _values(codec: str, stream: bytes, flag: int, count: int) -> NDArray[np.int16]:
+    """The codes of a stream. Raises ValueError if it does not hold `count` of them."""
+    if flag & WIDE:
+        raw = decompressed(codec, stream, 2 * count)
+        return np.frombuffer(raw, np.uint8).reshape(2, -1).T.copy().view("<i2").ravel().astype(np.int16)
+    form = flag & FORM
+    if form == BASE3:
+        size = -(-count // packed_digits.PER_BYTE)
+        return packed_digits.from_base3(decompressed(codec, stream, size), count)
+    if form == BITMASK:
+        raw = decompressed(codec, stream, packed_digits.most_bitmask(count), least=0)
+        return packed_digits.from_bitmask(raw, count)
+    if form == SIGNS:
+        return packed_digits.from_signs(decompressed(codec, stream, -(-count // 8)), count)
+    return np.frombuffer(decompressed(codec, stream, count), "i1").astype(np.int16)
+
+
+def decompressed(codec: str, data: bytes, size: int, least: int | None = None) -> bytes:
+    """Exactly `size` bytes, or from `least` to that. Raises ValueError if the stream holds anything else."""
     try:
         if codec == "brotli":
             raw = brotli.Decompressor().process(data, output_buffer_limit=size + 1) if size else b""
@@ -88,7 +117,7 @@ def decompressed(codec: str, data: bytes, size: int) -> bytes:
             raw = zpaq(data, ["-d"])
     except (brotli.error, lzma.LZMAError, EOFError, OSError) as error:
         raise ValueError(f"a {codec} stream: {error}") from None
-    if len(raw) != size:
+    if not (size if least is None else least) <= len(raw) <= size:
         raise ValueError(f"a {codec} stream of {len(raw)} bytes where {size} belong")
     return raw
 

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Float16, Int16
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from pgolf.errors import StoreError
 from pgolf.formats.arrays import read_arrays, write_arrays
@@ -33,6 +34,7 @@ MANTISSAS = np.array(
     [1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081], np.float32
 )  # 2^(i / 8)
 FINEST, COARSEST = -160, 80  # step codes: 2^-20 to 2^10
+MOST_GROUP = 1 << 16  # weights with a magnitude of their own; a group is filled up when it is read
 
 Tree = list[Any]  # how a matrix is made up: its kind, then what that kind needs beside its arrays
 
@@ -112,6 +114,26 @@ class LowRankMatrix:
         return {f"{part}.{name}": t for part, m in parts.items() for name, t in m.arrays().items()}
 
 
+def grouped(x: Tensor, group: int) -> Tensor:
+    """[groups, group]: consecutive elements, the last group filled up with zeros."""
+    flat = x.flatten()
+    return F.pad(flat, (0, -len(flat) % group)).view(-1, group)
+
+
+def group_sizes(count: int, group: int, device: torch.device) -> Float[Tensor, " groups"]:
+    """How many of `count` elements each group holds."""
+    before = torch.arange(-(-count // group), device=device) * group
+    return (count - before).clamp_max(group).float()
+
+
+def grouped_weights(q: Tensor, alpha: Float16[Tensor, " groups"], group: int) -> Float[Tensor, "..."]:
+    """Float32 weights whose mean magnitude in every group is alpha, in the shape of the codes (any dtype)."""
+    codes = grouped(q.int(), group)
+    filled = codes.abs().sum(1).clamp_min(1)
+    scale = alpha.float() * group_sizes(q.numel(), group, q.device) / filled.float()
+    return (codes.float() * scale.unsqueeze(1)).flatten()[: q.numel()].view(q.shape)
+
+
 @dataclass(frozen=True)
 class GroupedMatrix:
     """Ternary or binary: a float16 mean magnitude for every `group` consecutive weights, row after row.
@@ -129,15 +151,7 @@ class GroupedMatrix:
 
     def dequantize(self) -> Float[Tensor, "rows cols"]:
         """Float32 weights whose mean magnitude in every group is alpha."""
-        count = self.q.numel()
-        padded = torch.zeros(len(self.alpha) * self.group, dtype=torch.int32)
-        padded[:count] = self.q.flatten().int()
-        grouped = padded.view(-1, self.group)
-        sizes = torch.full((len(grouped),), self.group)
-        sizes[-1:] = count - (len(grouped) - 1) * self.group
-        filled = grouped.abs().sum(1).clamp_min(1)
-        scale = self.alpha.float() * sizes.float() / filled.float()
-        return (grouped.float() * scale.unsqueeze(1)).flatten()[:count].view(self.q.shape)
+        return grouped_weights(self.q, self.alpha, self.group)
 
     def tree(self) -> Tree:
         return ["grouped", *self.q.shape, self.group]
@@ -162,7 +176,9 @@ def array_shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
         case ["low_rank", ["scaled", *_] as base, ["scaled", *_] as a, ["scaled", *_] as b]:
             parts = {"base": base, "a": a, "b": b}
             return {f"{p}.{n}": s for p, t in parts.items() for n, s in array_shapes(t).items()}
-        case ["grouped", int(rows), int(cols), int(group)] if rows >= 0 and cols >= 0 and group > 0:
+        case ["grouped", int(rows), int(cols), int(group)] if (
+            min(rows, cols) >= 0 and 0 < group <= MOST_GROUP
+        ):
             return {"q": (rows, cols), "alpha": (-(-rows * cols // group),)}
     raise ValueError(f"no matrix is made up as {str(tree)[:80]}")
 
