@@ -29,7 +29,7 @@ from torch import Tensor
 from pgolf.errors import Infeasible, InfeasibleTrial
 from pgolf.formats.quantized import COARSEST, FINEST, QuantizedMatrix, step_codes, steps_of
 from pgolf.model.roles import Role
-from pgolf.quantize.forms import FisherRows, Form, TwoSided, TypeClips, floored, relative_steps, worth
+from pgolf.quantize.forms import FisherGrid, Form, TwoSided, TypeClips, floored, relative_steps, worth
 from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection, batches
 from pgolf.quantize.sharing import Shared
 from pgolf.quantize.statistics import FISHER, FULL_FISHER, HESSIANS
@@ -46,7 +46,7 @@ LEAST_BITS, MOST_BITS = 0.5, 12.0  # a weight: where the search may begin
 
 class RateDistortion(QuantizerSection):
     kind: Literal["rate_distortion"] = "rate_distortion"
-    form: Form = FisherRows()
+    form: Form = FisherGrid()
     target_bytes: int | None = Field(None, ge=1)  # of the artifact with its code; None: the rules' cap
     damping: float = Field(0.01, gt=0)  # of input Hessians, as a fraction of the mean diagonal
     act_order: bool = True
