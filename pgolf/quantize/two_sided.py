@@ -67,7 +67,7 @@ def sweep_two_sided(
     """
     check_inputs(w, step, shrink)
     batch, rows, cols = w.shape
-    down, across = _unit(row_factor, tile, dtype), _unit(col_factor, tile, dtype)
+    down, across = _padded_unit(row_factor, tile, dtype), _padded_unit(col_factor, tile, dtype)
     down_own, across_own = _own_blocks(down, tile), _own_blocks(across, tile)
     members = torch.arange(batch, device=w.device)[:, None, None]
 
@@ -149,13 +149,10 @@ def _sweep_tiles(
     return codes.flip(2), errors.flip(2), spread.flip(2)
 
 
-def _unit(factor: Factor, tile: int, dtype: torch.dtype) -> Float[Tensor, "batch padded padded"]:
-    """The factor's unit triangle, with rows and columns of the identity up to whole tiles."""
-    unit = factor.unit.to(dtype)
-    missing = -unit.shape[1] % tile
-    unit = F.pad(unit, (0, missing, 0, missing))
-    unit.diagonal(dim1=1, dim2=2).fill_(1.0)
-    return unit
+def _padded_unit(factor: Factor, tile: int, dtype: torch.dtype) -> Float[Tensor, "batch padded padded"]:
+    """The factor's L, with zeros up to whole tiles: what pads a matrix rounds without error and owes nobody."""
+    missing = -factor.unit.shape[1] % tile
+    return F.pad(factor.unit.to(dtype), (0, missing, 0, missing))
 
 
 def _own_blocks(unit: Float[Tensor, "batch n n"], tile: int) -> Float[Tensor, "batch blocks tile tile"]:
