@@ -11,6 +11,7 @@ An entropy coder is paid for the histogram and not for the range, and the row's 
 better rule where packing is good. What a row of n weights costs here depends on n, because extremes grow with it.
 """
 
+import math
 from functools import cache
 from statistics import NormalDist
 from typing import Literal
@@ -98,7 +99,7 @@ def _ideal_bits(grid: "ClipSearch | RowMax", cols: int) -> float:
     The maximum of n draws is on average where the distribution of one is e^(-0.5615 / n).
     """
     half = [NormalDist().inv_cdf(0.5 + 0.5 * ((k + 0.5) / cols)) for k in range(cols - 1)]
-    half.append(NormalDist().inv_cdf(0.5 + 0.5 * 2.718281828459045 ** (-0.5615 / cols)))
+    half.append(NormalDist().inv_cdf(0.5 + 0.5 * math.exp(-0.5615 / cols)))
     scales = 2.0 ** (torch.arange(8).double() / 64)
     steps = steps_of(grid.row_codes(torch.tensor(half).double() * scales.unsqueeze(1))).double() / scales
     return sum(gaussian_bits(float(step), grid.qmax) for step in steps) / len(scales)

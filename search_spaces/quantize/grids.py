@@ -25,4 +25,6 @@ def _grid(trial: BaseTrial, at: str, switches: bool) -> Grid:
     if not switches:
         return sd_clip(trial, at)
     kind = trial.suggest_categorical(f"{at}.kind", ["sd_clip", "clip_search", "row_max"])
-    return {"sd_clip": sd_clip, "clip_search": clip_search, "row_max": row_max}[kind](trial, at)
+    if kind == "clip_search":
+        return clip_search(trial, at)
+    return row_max(trial, at) if kind == "row_max" else sd_clip(trial, at)

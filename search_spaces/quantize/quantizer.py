@@ -4,7 +4,6 @@ from optuna.trial import BaseTrial
 
 from pgolf.quantize.base import Plain
 from pgolf.quantize.calibrate import Calibrate
-from pgolf.quantize.lqer import Lqer
 from pgolf.quantize.stage import Quantizer
 from pgolf.quantize.statistics import FISHER, FULL_FISHER
 from search_spaces.quantize.calibrate import calibrate
@@ -29,20 +28,12 @@ def quantizer(
 
 
 def _chosen(trial: BaseTrial, at: str, gated: bool, switches: bool, wrappers: tuple[str, ...]) -> Quantizer:
+    """A parameter has the same choices wherever it comes up, so both wrappers hold what stands by itself."""
     kind = trial.suggest_categorical(f"{at}.kind", [*PLAIN, *wrappers])
-    if kind == "lqer":
-        return lqer(trial, at, _plain(trial, f"{at}.base", gated, switches))
-    if kind == "pruned":
-        return pruned(trial, at, _within(trial, f"{at}.base", gated, switches))
-    return _made(trial, at, kind, gated, switches)
-
-
-def _within(trial: BaseTrial, at: str, gated: bool, switches: bool) -> Plain | Lqer:
-    """What may be pruned; a solver for bytes fits by itself."""
-    kind = trial.suggest_categorical(f"{at}.kind", ["gptq", "rtn", "lqer"])
-    if kind == "lqer":
-        return lqer(trial, at, _plain(trial, f"{at}.base", gated, switches))
-    return _made(trial, at, kind, gated, switches)
+    if kind not in wrappers:
+        return _made(trial, at, kind, gated, switches)
+    base = _plain(trial, f"{at}.base", gated, switches)
+    return lqer(trial, at, base) if kind == "lqer" else pruned(trial, at, base)
 
 
 def _plain(trial: BaseTrial, at: str, gated: bool, switches: bool) -> Plain:
