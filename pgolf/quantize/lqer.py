@@ -101,14 +101,36 @@ class Lqer(QuantizerSection):
         """
         names = [n for n in problem.weights if problem.roles[n].is_matrix]
         parts = Shared(problem.runtime, [_Part(self, problem, name) for name in names])
+        settled: dict[str, int] = {}
+        asked = False
 
         def corrected(matrices: Matrices, price: float | None) -> Matrices:
-            out = matrices | self._corrections(parts, matrices, price)
+            """What is bought is settled at the first price: a solver looks for the target near it, on bytes that
+            must not jump by whole components."""
+            nonlocal asked
+            if asked:
+                found = self._again(parts, matrices, settled)
+            else:
+                found = self._corrections(parts, matrices, price)
+                settled.update({name: len(m.a.q) for name, m in found.items()})
+                asked = price is not None
+            out = matrices | found
             return out if finish is None else finish(out, price)
 
         return self.base.quantize_all(problem, corrected)
 
-    def _corrections(self, parts: "Shared[_Part]", matrices: Matrices, price: float | None) -> Matrices:
+    def _again(
+        self, parts: "Shared[_Part]", matrices: Matrices, ranks: dict[str, int]
+    ) -> dict[str, LowRankMatrix]:
+        """Corrections of these ranks."""
+        fitted = parts.each(
+            lambda part: part.fitted(matrices, None, ranks[part.name]) if part.name in ranks else {}
+        )
+        return {name: fitted[name].matrix for name in matrices if name in fitted}
+
+    def _corrections(
+        self, parts: "Shared[_Part]", matrices: Matrices, price: float | None
+    ) -> dict[str, LowRankMatrix]:
         """The `top_k` that are corrected: at a price those that gain most, else the first by `select`."""
         if price is None and self.select == "frobenius":
             norms = parts.each(lambda part: part.norm(matrices))
@@ -181,14 +203,16 @@ class _Part:
         base = matrices.get(self.name)
         return {self.name: float(self.error(base).norm())} if isinstance(base, QuantizedMatrix) else {}
 
-    def fitted(self, matrices: Matrices, price: float | None) -> dict[str, Corrected]:
+    def fitted(
+        self, matrices: Matrices, price: float | None, rank: int | None = None
+    ) -> dict[str, Corrected]:
         """Nothing where there is nothing to correct, or where no component is worth its price."""
         base = matrices.get(self.name)
         if not isinstance(base, QuantizedMatrix):
             return {}
         s, left_over = self.section, self.error(base)
         g, root = (self.rows, self.root) if s.whiten else (torch.ones_like(self.rows), None)
-        a, b = leading(left_over, g, root, min(s.rank, *left_over.shape))
+        a, b = leading(left_over, g, root, min(rank or s.rank, *left_over.shape))
         pack = _Packing(s.packing, self.name, a)
         bought: list[tuple[QuantizedMatrix, QuantizedMatrix]] = []
         saved, size = 0.0, 0.0
