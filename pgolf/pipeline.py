@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.certify.stage import CERTIFICATE, CERTIFY
+from pgolf.data.source import TOKENIZER
 from pgolf.errors import DataError, Infeasible, InfeasibleTrial, StoreError
 from pgolf.estimate import impossible
 from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
@@ -62,6 +63,13 @@ class _Trial:
         trained = self.metric("train", "train_seconds")
         return None if trained is None else trained + (self.metric("calibrate", "train_seconds") or 0.0)
 
+    @property
+    def tokenizer_bytes(self) -> int | None:
+        """Of the tokenizer's model: reported beside the artifact, not counted."""
+        tokens = self.made.get("tokenize") or self.made.get("shards")
+        file = tokens.path / TOKENIZER if tokens else None
+        return file.stat().st_size if file and file.is_file() else None
+
     def result(self) -> Result:
         m, made = self.metric, self.made
         artifact = made["pack"].path / ARTIFACT if "pack" in made else None
@@ -89,6 +97,7 @@ class _Trial:
             model_bytes=_whole(m("pack", "model_bytes")),
             code_bytes=_whole(m("pack", "code_bytes")),
             artifact_bytes=_whole(m("pack", "artifact_bytes")),
+            tokenizer_bytes=self.tokenizer_bytes,
             params=_whole(m("train", "params")),
             steps=_whole(m("train", "steps")),
             train_tokens=_whole(m("train", "train_tokens")),
@@ -163,7 +172,10 @@ def _deploy(trial: _Trial, store: Store) -> None:
     quantized = trial.add("quantize", QUANTIZE(
         store, made["train"], *statistics, runtime=runtime, quantize=config.quantize
     ))  # fmt: skip
-    packed = trial.add("pack", PACK(store, quantized, code_artifact(), runtime=runtime, pack=config.pack))
+    code = trial.add("bundle", code_artifact(
+        store, runtime, model=config.model, evaluate=config.evaluate, pack=config.pack
+    ))  # fmt: skip
+    packed = trial.add("pack", PACK(store, quantized, code, runtime=runtime, pack=config.pack))
     trial.add("prequant", PREQUANT(store, made["train"], tokens, runtime=runtime, evaluate=config.evaluate))
     if trial.judge():
         trial.add("evaluate", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))

@@ -1,9 +1,9 @@
 """The pack stage: codes in, the artifact out, read back and compared before it counts.
 
-The code is an input like any other: when a module that scoring imports changes, bytes are counted anew.
+The code is an input like any other: the bundle of this trial, made and kept by a stage of its own. When a module
+that scoring reaches changes, its file and its bytes do, and both are counted anew.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -13,23 +13,24 @@ from pydantic import Field
 from pgolf.formats.blob import ARTIFACT, decode, encode
 from pgolf.formats.quantized import QuantizedModel
 from pgolf.pack.brotli_packer import BrotliPacker
-from pgolf.pack.code import compressed_source
+from pgolf.pack.bundle import BUNDLE, bundle, sources_digest, unneeded
 from pgolf.pack.lzma_packer import LzmaPacker
 from pgolf.runtime import Runtime
-from pgolf.stage import Artifact, Metrics, Stage
+from pgolf.section import Section
+from pgolf.stage import Artifact, Metrics, Stage, Store
 
 Packer = Annotated[BrotliPacker | LzmaPacker, Field(discriminator="kind")]
 
 
 def _pack(
-    quantized: Path, _code: Path, *, out: Path, runtime: Runtime, pack: BrotliPacker | LzmaPacker
+    quantized: Path, code: Path, *, out: Path, runtime: Runtime, pack: BrotliPacker | LzmaPacker
 ) -> Metrics:
     model = QuantizedModel.read(quantized)
     data = encode(model, pack.codec(), pack.transpose)
     _equal(model, decode(data))
     (out / ARTIFACT).write_bytes(data)
-    code = len(compressed_source())
-    return {"model_bytes": len(data), "code_bytes": code, "artifact_bytes": len(data) + code}
+    size = (code / BUNDLE).stat().st_size
+    return {"model_bytes": len(data), "code_bytes": size, "artifact_bytes": len(data) + size}
 
 
 def _equal(a: QuantizedModel, b: QuantizedModel) -> None:
@@ -41,9 +42,26 @@ def _equal(a: QuantizedModel, b: QuantizedModel) -> None:
         assert torch.equal(t, b.rest[name]), name
 
 
-def code_artifact() -> Artifact:
-    """The code as a stage input, identified by its content."""
-    return Artifact(Path(), hashlib.sha256(compressed_source()).hexdigest())
+def _bundle(
+    _sources: Path,
+    *,
+    out: Path,
+    runtime: Runtime,
+    model: Section,
+    evaluate: Section,
+    pack: BrotliPacker | LzmaPacker,
+) -> Metrics:
+    (out / BUNDLE).write_bytes(bundle(model, evaluate, unneeded(pack.kind)))
+    return {"code_bytes": (out / BUNDLE).stat().st_size}
 
 
+def code_artifact(
+    store: Store, runtime: Runtime, *, model: Section, evaluate: Section, pack: BrotliPacker | LzmaPacker
+) -> Artifact:
+    """The bundle of a trial as an input of the pack stage: made again where a source that it may hold changed."""
+    sources = Artifact(Path(), sources_digest())
+    return BUNDLED(store, sources, runtime=runtime, model=model, evaluate=evaluate, pack=pack)
+
+
+BUNDLED = Stage("bundle", 1, _bundle)
 PACK = Stage("pack", 1, _pack)
