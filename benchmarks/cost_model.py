@@ -14,7 +14,7 @@ from benchmarks.models import MODELS, STORE
 from benchmarks.rate_distortion import Bench
 from pgolf.estimate import artifact_bytes, vocab_size
 from pgolf.model.gpt import Gpt
-from pgolf.pack.code import compressed_source
+from pgolf.pack.bundle import bundle, unneeded
 from pgolf.pack.stage import packed_bytes
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.grids import RoleGrids
@@ -59,7 +59,9 @@ def cost_model(store: Store) -> dict[str, float]:
                     {**make().plain(), "quantize": quantize.plain(), "pack": {"kind": packer}}
                 )
                 predicted = artifact_bytes(config, _network(config))
-                measured = packed_bytes(model, config.pack) + len(compressed_source())
+                measured = packed_bytes(model, config.pack) + len(
+                    bundle(config.model, config.evaluate, unneeded(packer))
+                )
                 rows[f"{name}, {label}, {packer}"] = predicted / measured
     record = pr1855()
     rows["pr1855, published"] = (

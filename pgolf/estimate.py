@@ -12,6 +12,7 @@ stacks that use these grids; small models' short rows are less Gaussian.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
@@ -25,12 +26,17 @@ from pgolf.data.tokenizer import Tokenizer
 from pgolf.errors import ConfigError, Infeasible, nearest
 from pgolf.model.gpt import Gpt
 from pgolf.model.roles import Role
-from pgolf.pack.code import compressed_source
+from pgolf.pack.program import file_of
 from pgolf.run import RunConfig
+from pgolf.section import Section
 from pgolf.train.budget import Seconds
 
 ACHIEVED_ON_H100 = 255e12  # FLOP/s per GPU that the record stacks reach
 H100_PEAK = 989e12
+CODE_BYTES, CODE_PER_SOURCE = (
+    5_600,
+    0.077,
+)  # of a bundle: what each has, and what a byte of a technique's source adds
 PACKED_CONTEXT = 1024  # tokens: what a packed row's documents (about 800 tokens each) leave to be read
 
 
@@ -128,13 +134,28 @@ def artifact_bytes(config: RunConfig, network: Gpt) -> int:
         role = network.roles[name]
         coded = role.is_matrix or role is Role.GATE
         bits += config.quantize.expected_bits(role, *p.shape) if coded else 16 * p.numel()
-    least = int(bits / 8) + _code_bytes()
+    least = int(bits / 8) + code_bytes(config.model)
     return max(least, config.rules.artifact_bytes) if config.quantize.solves_for_bytes else least
 
 
+def code_bytes(model: Section) -> int:
+    """Of the bundle, which takes a second to make: by the sources of the techniques that are on."""
+    modules = {type(section).__module__ for section in _sections(model)}
+    return int(CODE_BYTES + CODE_PER_SOURCE * sum(_source_bytes(module) for module in modules))
+
+
+def _sections(section: Section) -> Iterator[Section]:
+    """A section and all that it holds."""
+    yield section
+    for name in type(section).model_fields:
+        if isinstance(held := getattr(section, name), Section):
+            yield from _sections(held)
+
+
 @cache
-def _code_bytes() -> int:
-    return len(compressed_source())
+def _source_bytes(module: str) -> int:
+    file = file_of(module)
+    return file.stat().st_size if file else 0
 
 
 def train_flops_per_token(config: RunConfig, network: Gpt) -> float:

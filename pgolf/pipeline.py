@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.certify.stage import CERTIFICATE, CERTIFY
+from pgolf.data.source import TOKENIZER
 from pgolf.errors import DataError, Infeasible, InfeasibleTrial, StoreError
 from pgolf.estimate import impossible
 from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.result import DeployedTuple, Result, StageResult
-from pgolf.pack.code import compressed_source
 from pgolf.pack.stage import PACK, code_artifact, packed_bytes
 from pgolf.quantize.calibrate import CALIBRATE
 from pgolf.quantize.stage import ByteTarget, quantize_stage
@@ -68,6 +68,13 @@ class _Trial:
         trained = self.metric("train", "train_seconds")
         return None if trained is None else trained + (self.metric("calibrate", "train_seconds") or 0.0)
 
+    @property
+    def tokenizer_bytes(self) -> int | None:
+        """Of the tokenizer's model: reported beside the artifact, not counted."""
+        tokens = self.made.get("tokenize") or self.made.get("shards")
+        file = tokens.path / TOKENIZER if tokens else None
+        return file.stat().st_size if file and file.is_file() else None
+
     def result(self) -> Result:
         m, made = self.metric, self.made
         artifact = made["pack"].path / ARTIFACT if "pack" in made else None
@@ -95,6 +102,7 @@ class _Trial:
             model_bytes=_whole(m("pack", "model_bytes")),
             code_bytes=_whole(m("pack", "code_bytes")),
             artifact_bytes=_whole(m("pack", "artifact_bytes")),
+            tokenizer_bytes=self.tokenizer_bytes,
             params=_whole(m("train", "params")),
             steps=_whole(m("train", "steps")),
             train_tokens=_whole(m("train", "train_tokens")),
@@ -167,19 +175,27 @@ def _quantize(trial: _Trial, store: Store) -> None:
             store, made["train"], trial.tokens, runtime=runtime, seed=config.seed, calibrate=config.calibrate
         )))  # fmt: skip
     trial.judge()
+    code_bytes = runtime.agree(_bundle(trial, store) if runtime.leads else None)
+    assert isinstance(code_bytes, int)
     sections: dict[str, Section] = {"quantize": config.quantize}
     if config.quantize.solves_for_bytes:
-        code_bytes = len(compressed_source())
         sections["pack"] = config.pack
         sections["target"] = ByteTarget(artifact_bytes=config.rules.artifact_bytes, code_bytes=code_bytes)
     stage = quantize_stage(partial(packed_bytes, pack=config.pack))
     trial.add("quantize", stage(store, made["train"], *statistics, runtime=runtime, seed=None, **sections))
 
 
+def _bundle(trial: _Trial, store: Store) -> int:
+    """The code's bytes; on the leading rank."""
+    c = trial.config
+    code = code_artifact(store, trial.runtime, model=c.model, evaluate=c.evaluate, pack=c.pack)
+    return int(trial.add("bundle", code).metrics["code_bytes"])
+
+
 def _deploy(trial: _Trial, store: Store) -> None:
     config, made, runtime, tokens = trial.config, trial.made, trial.runtime, trial.tokens
     packed = trial.add(
-        "pack", PACK(store, made["quantize"], code_artifact(), runtime=runtime, pack=config.pack)
+        "pack", PACK(store, made["quantize"], made["bundle"], runtime=runtime, pack=config.pack)
     )
     trial.add("prequant", PREQUANT(store, made["train"], tokens, runtime=runtime, evaluate=config.evaluate))
     if trial.judge():

@@ -27,7 +27,7 @@ LOWER_IS_BETTER = {
     "eval_seconds_strict", "peak_memory_bytes",
 }  # fmt: skip
 HIGHER_IS_BETTER = {"tokens_per_second"}
-STAGES = ("corpus", "tokenize", "shards", "train", "calibrate", "quantize", "pack", "prequant", "evaluate",
+STAGES = ("corpus", "tokenize", "shards", "train", "calibrate", "quantize", "bundle", "pack", "prequant", "evaluate",
           "validate", "certify")  # fmt: skip
 
 

@@ -36,7 +36,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "train": DATA,
     "quantize": (*DATA, "train", "prequant", "calibrate"),
     "pack": (*DATA, "train", "prequant", "calibrate", "quantize"),
-    "evaluate": (*DATA, "train", "prequant", "calibrate", "quantize", "pack"),
+    "evaluate": (*DATA, "train", "prequant", "calibrate", "quantize", "bundle", "pack"),
 }
 NOT_APPLIED = {
     "gate": "the recorded trial was killed at a gate of its search, which stands here with no other trials",

@@ -11,17 +11,13 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from pgolf.evaluate.scorer import ROWS, score
+from pgolf.evaluate.deployed import deployed
 from pgolf.evaluate.windows import Sliding
-from pgolf.formats.blob import read_artifact
 from pgolf.formats.ledger import write_ledger
-from pgolf.formats.shards import read_shard
 from pgolf.fresh import leave, seal
-from pgolf.model.gpt import assemble
-from pgolf.runtime import Clock
+from pgolf.model.gpt import GptConfig
 
 
 def main(argv: list[str]) -> int:
@@ -39,17 +35,11 @@ def main(argv: list[str]) -> int:
     a = parser.parse_args(argv)
     torch.set_num_threads(a.threads)
     seal(a.sealed, allowed=[a.artifact, *a.tokens, *a.bytes, a.out])
-    load, scoring = Clock(), Clock()
-    with load:
-        artifact = read_artifact(a.artifact)
-        network = assemble(artifact.model, artifact.vocab_size, artifact.weights(), a.device)
-        tokens = np.concatenate([np.asarray(read_shard(f)) for f in a.tokens])
-        counts = np.concatenate([np.asarray(read_shard(f)) for f in a.bytes])
-        network.choose_attention(ROWS, a.context, name=a.attention)
-    with scoring:
-        scores = score(network, tokens, counts, Sliding(context=a.context, stride=a.stride), a.device)
+    plan = Sliding(context=a.context, stride=a.stride)
+    scores, metrics = deployed(
+        a.artifact, a.tokens, a.bytes, GptConfig.model_validate, plan, a.device, a.attention
+    )
     write_ledger(a.out, scores.windows, scores.nll)
-    metrics = {**scores.metrics(), "eval_seconds": scoring.seconds, "load_seconds": load.seconds}
     (a.out / "scores.json").write_text(json.dumps(metrics, sort_keys=True))
     return 0
 

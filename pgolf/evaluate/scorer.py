@@ -77,8 +77,7 @@ def score(predictor: Predictor, tokens: Tokens, counts: Tokens, plan: Sliding, d
             f"a stream of {len(tokens)} tokens and {int(counts.sum())} bytes has nothing to score"
         )
     windows = plan.plan(len(tokens))
-    broken = check_ledger(windows, len(tokens))
-    assert broken is None, broken
+    assert (broken := check_ledger(windows, len(tokens))) is None, broken
     stream = torch.from_numpy(tokens.astype(np.int64))
     nll = np.zeros(len(tokens), dtype=np.float64)
     lengths = windows[:, 2] - 1 - windows[:, 0]

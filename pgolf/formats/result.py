@@ -14,8 +14,8 @@ from pgolf.section import Section
 
 METRICS = (
     "prequant_bpb", "quantized_bpb", "adapted_bpb", "bpb", "validation_bpb", "val_tokens", "val_bytes",
-    "nats_per_token", "model_bytes", "code_bytes", "artifact_bytes", "params", "steps", "train_tokens",
-    "tokens_per_second", "train_seconds", "quantize_seconds", "pack_seconds", "eval_seconds",
+    "nats_per_token", "model_bytes", "code_bytes", "artifact_bytes", "tokenizer_bytes", "params",
+    "steps", "train_tokens", "tokens_per_second", "train_seconds", "quantize_seconds", "pack_seconds", "eval_seconds",
     "eval_seconds_strict", "peak_memory_bytes",
 )  # fmt: skip
 
@@ -62,6 +62,7 @@ class Result(Section):
     model_bytes: int | None = None
     code_bytes: int | None = None
     artifact_bytes: int | None = None
+    tokenizer_bytes: int | None = None  # beside the artifact: by the rules of play not counted
     params: int | None = None
     steps: int | None = None
     train_tokens: int | None = None

@@ -67,8 +67,8 @@ class CrossCarryModule(nn.Module):
         self, first: int, beta: tuple[float, ...], alpha: tuple[tuple[float, ...], ...], learned: bool
     ) -> None:
         super().__init__()
-        self.first, self.initial = first, {"beta": beta, "alpha": alpha}
-        for name, values in self.initial.items():
+        self.first, self.tables = first, {"beta": beta, "alpha": alpha}
+        for name, values in self.tables.items():
             if learned:
                 self.register_parameter(name, nn.Parameter(torch.empty_like(torch.tensor(values))))
             else:
@@ -76,7 +76,7 @@ class CrossCarryModule(nn.Module):
 
     def reset(self, generator: torch.Generator) -> None:
         with torch.no_grad():
-            for name, values in self.initial.items():
+            for name, values in self.tables.items():
                 getattr(self, name).copy_(torch.tensor(values))
 
     def forward(

@@ -122,8 +122,10 @@ class GptConfig(Section):
         mlp = self.mlp.build(self.width, number)
         if self.output_init is not None:
             heads, kv_heads = self.attention.heads, self.attention.kv_heads
-            attention.o.initial = self.output_init.attention_output(attention.v, heads, kv_heads, self.layers)
-            mlp.down.initial = self.output_init.mlp_output(self.layers)
+            attention.o.initialize = self.output_init.attention_output(
+                attention.v, heads, kv_heads, self.layers
+            )
+            mlp.down.initialize = self.output_init.mlp_output(self.layers)
         return Block(
             attention,
             mlp,
@@ -135,7 +137,12 @@ class GptConfig(Section):
 
 def assemble(model: dict[str, Any], vocab_size: int, weights: Mapping[str, Tensor], device: str) -> "Gpt":
     """The network of a plain config with these weights, on a device, ready to predict."""
-    network = GptConfig.model_validate(model).build(vocab_size)
+    return assembled(GptConfig.model_validate(model), vocab_size, weights, device)
+
+
+def assembled(config: GptConfig, vocab_size: int, weights: Mapping[str, Tensor], device: str) -> "Gpt":
+    """The same, of a config that was read already."""
+    network = config.build(vocab_size)
     network.load_state_dict(weights)
     return network.on(device).eval()
 

@@ -39,13 +39,13 @@ class Linear(nn.Module):
     def __init__(self, inputs: int, outputs: int, role: Role, *, zero: bool = False) -> None:
         super().__init__()
         self.ROLES = {"weight": role}
-        self.initial: Initial = zeros if zero else orthogonal
+        self.initialize: Initial = zeros if zero else orthogonal
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.rounding: Rounding | None = None  # a compiler guards on it: another one is another graph
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        self.initial(self.weight, generator)
+        self.initialize(self.weight, generator)
 
     def applied(self, dtype: torch.dtype) -> Float[Tensor, "outputs inputs"]:
         """The matrix that activations of this dtype are multiplied by."""

@@ -1,9 +1,9 @@
 """The pack stage: codes in, the artifact out, read back and compared before it counts.
 
-The code is an input like any other: when a module that scoring imports changes, bytes are counted anew.
+The code is an input like any other: the bundle of this trial, made and kept by a stage of its own. When a module
+that scoring reaches changes, its file and its bytes do, and both are counted anew.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -13,27 +13,28 @@ from pgolf.formats.blob import ARTIFACT, decode, encode
 from pgolf.formats.quantized import QuantizedModel, same
 from pgolf.pack.ans_packer import AnsPacker
 from pgolf.pack.brotli_packer import BrotliPacker
-from pgolf.pack.code import compressed_source
+from pgolf.pack.bundle import BUNDLE, bundle, unneeded
 from pgolf.pack.layout import sorted_hidden
 from pgolf.pack.lzma_packer import LzmaPacker
 from pgolf.pack.zpaq_packer import ZpaqPacker
 from pgolf.pack.zstd_packer import ZstdPacker
 from pgolf.runtime import Runtime
-from pgolf.stage import Artifact, Metrics, Stage
+from pgolf.section import Section
+from pgolf.stage import Metrics, Stage
 
 Packer = Annotated[
     AnsPacker | BrotliPacker | LzmaPacker | ZstdPacker | ZpaqPacker, Field(discriminator="kind")
 ]
 
 
-def _pack(quantized: Path, _code: Path, *, out: Path, runtime: Runtime, pack: Packer) -> Metrics:
+def _pack(quantized: Path, code: Path, *, out: Path, runtime: Runtime, pack: Packer) -> Metrics:
     model = sorted_hidden(QuantizedModel.read(quantized))
     data = encode(model, pack.codec())
     differs = same(model, decode(data))
     assert differs is None, f"the artifact read back is not the model that went in: {differs}"
     (out / ARTIFACT).write_bytes(data)
-    code = len(compressed_source())
-    return {"model_bytes": len(data), "code_bytes": code, "artifact_bytes": len(data) + code}
+    size = (code / BUNDLE).stat().st_size
+    return {"model_bytes": len(data), "code_bytes": size, "artifact_bytes": len(data) + size}
 
 
 def packed_bytes(model: QuantizedModel, pack: Packer) -> int:
@@ -41,9 +42,26 @@ def packed_bytes(model: QuantizedModel, pack: Packer) -> int:
     return len(encode(sorted_hidden(model), pack.codec()))
 
 
-def code_artifact() -> Artifact:
-    """The code as a stage input, identified by its content."""
-    return Artifact(Path(), hashlib.sha256(compressed_source()).hexdigest())
+def _bundle(
+    _sources: Path,
+    *,
+    out: Path,
+    runtime: Runtime,
+    model: Section,
+    evaluate: Section,
+    pack: Packer,
+) -> Metrics:
+    (out / BUNDLE).write_bytes(bundle(model, evaluate, unneeded(pack.kind)))
+    return {"code_bytes": (out / BUNDLE).stat().st_size}
 
 
+def code_artifact(
+    store: Store, runtime: Runtime, *, model: Section, evaluate: Section, pack: Packer
+) -> Artifact:
+    """The bundle of a trial as an input of the pack stage: made again where a source that it may hold changed."""
+    sources = Artifact(Path(), sources_digest())
+    return BUNDLED(store, sources, runtime=runtime, model=model, evaluate=evaluate, pack=pack)
+
+
+BUNDLED = Stage("bundle", 1, _bundle)
 PACK = Stage("pack", 2, _pack)

@@ -9,8 +9,9 @@ from pgolf.formats.blob import read_artifact
 from pgolf.formats.quantized import QuantizedMatrix, QuantizedModel
 from pgolf.pack import stage as pack_stage
 from pgolf.pack.brotli_packer import BrotliPacker
+from pgolf.pack.bundle import BUNDLE
 from pgolf.pack.lzma_packer import LzmaPacker
-from pgolf.pack.stage import PACK, code_artifact
+from pgolf.pack.stage import PACK
 from pgolf.pack.zstd_packer import ZstdPacker
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
@@ -33,9 +34,16 @@ def given(tmp_path) -> Artifact:
     return Artifact.of(home)
 
 
+def code_of(tmp_path, text: str = "score") -> Artifact:
+    home = tmp_path / text
+    home.mkdir(exist_ok=True)
+    (home / BUNDLE).write_text(text)
+    return Artifact.of(home)
+
+
 @pytest.mark.parametrize("packer", [BrotliPacker(), BrotliPacker(transpose=True), LzmaPacker(), ZstdPacker()])
 def test_the_artifact_holds_the_model_bit_for_bit(given, tmp_path, packer):
-    made = PACK(Store(tmp_path / "s"), given, code_artifact(), runtime=HERE, pack=packer)
+    made = PACK(Store(tmp_path / "s"), given, code_of(tmp_path), runtime=HERE, pack=packer)
     assert_equal(read_artifact(made.path / "artifact.bin"), quantized())
     assert made.metrics["model_bytes"] == (made.path / "artifact.bin").stat().st_size
     assert made.metrics["artifact_bytes"] == made.metrics["model_bytes"] + made.metrics["code_bytes"]
@@ -43,7 +51,7 @@ def test_the_artifact_holds_the_model_bit_for_bit(given, tmp_path, packer):
 
 def test_equal_models_make_equal_artifacts_in_any_store(given, tmp_path):
     a, b = (
-        PACK(Store(tmp_path / s), given, code_artifact(), runtime=HERE, pack=BrotliPacker()) for s in "ab"
+        PACK(Store(tmp_path / s), given, code_of(tmp_path), runtime=HERE, pack=BrotliPacker()) for s in "ab"
     )
     assert a.digest == b.digest
 
@@ -51,9 +59,10 @@ def test_equal_models_make_equal_artifacts_in_any_store(given, tmp_path):
 def test_other_code_is_another_pack(given, tmp_path):
     a, b = (
         PACK(Store(tmp_path / "s"), given, code, runtime=HERE, pack=BrotliPacker())
-        for code in (code_artifact(), Artifact(tmp_path, "other code"))
+        for code in (code_of(tmp_path), code_of(tmp_path, "other code"))
     )
     assert a.key != b.key
+    assert (a.metrics["code_bytes"], b.metrics["code_bytes"]) == (5, 10), "the size of the file"
 
 
 def test_an_artifact_that_reads_back_otherwise_is_not_published(given, tmp_path, monkeypatch):
@@ -68,5 +77,5 @@ def test_an_artifact_that_reads_back_otherwise_is_not_published(given, tmp_path,
 
     monkeypatch.setattr(pack_stage, "decode", wrong)
     with pytest.raises(AssertionError, match=r"a\.w"):
-        PACK(Store(tmp_path / "s"), given, code_artifact(), runtime=HERE, pack=BrotliPacker())
+        PACK(Store(tmp_path / "s"), given, code_of(tmp_path), runtime=HERE, pack=BrotliPacker())
     assert list((tmp_path / "s").iterdir()) == []
