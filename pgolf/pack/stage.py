@@ -13,14 +13,14 @@ from pgolf.formats.blob import ARTIFACT, decode, encode
 from pgolf.formats.quantized import QuantizedModel, same
 from pgolf.pack.ans_packer import AnsPacker
 from pgolf.pack.brotli_packer import BrotliPacker
-from pgolf.pack.bundle import BUNDLE, bundle, unneeded
+from pgolf.pack.bundle import BUNDLE, bundle, sources_digest, unneeded
 from pgolf.pack.layout import sorted_hidden
 from pgolf.pack.lzma_packer import LzmaPacker
 from pgolf.pack.zpaq_packer import ZpaqPacker
 from pgolf.pack.zstd_packer import ZstdPacker
 from pgolf.runtime import Runtime
 from pgolf.section import Section
-from pgolf.stage import Metrics, Stage
+from pgolf.stage import Artifact, Metrics, Stage, Store
 
 Packer = Annotated[
     AnsPacker | BrotliPacker | LzmaPacker | ZstdPacker | ZpaqPacker, Field(discriminator="kind")
