@@ -33,6 +33,7 @@ MANTISSAS = np.array(
     [1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081], np.float32
 )  # 2^(i / 8)
 FINEST, COARSEST = -160, 80  # step codes: 2^-20 to 2^10
+MOST_GROUP = 1 << 16  # weights with a magnitude of their own; a group is filled up when it is read
 
 Tree = list[Any]  # how a matrix is made up: its kind, then what that kind needs beside its arrays
 
@@ -161,8 +162,13 @@ def array_shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
             return {**shapes, "col": (cols,)} if by_column else shapes
         case ["low_rank", ["scaled", *_] as base, ["scaled", *_] as a, ["scaled", *_] as b]:
             parts = {"base": base, "a": a, "b": b}
-            return {f"{p}.{n}": s for p, t in parts.items() for n, s in array_shapes(t).items()}
-        case ["grouped", int(rows), int(cols), int(group)] if rows >= 0 and cols >= 0 and group > 0:
+            shapes = {f"{p}.{n}": s for p, t in parts.items() for n, s in array_shapes(t).items()}
+            (rows, cols), (rank, left), (lines, right) = (shapes[f"{p}.q"] for p in parts)
+            if rank and left == rows and lines % rank == 0 and lines * right == rank * cols:
+                return shapes
+        case ["grouped", int(rows), int(cols), int(group)] if (
+            min(rows, cols) >= 0 and 0 < group <= MOST_GROUP
+        ):
             return {"q": (rows, cols), "alpha": (-(-rows * cols // group),)}
     raise ValueError(f"no matrix is made up as {str(tree)[:80]}")
 
@@ -223,7 +229,7 @@ class QuantizedModel:
             for name, (role, tree) in layout.items():
                 own = {part: arrays[f"{name}/{part}"] for part in array_shapes(tree)}
                 matrices[name], roles[name] = matrix_of(tree, own), role
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError("quantized weights lie beside a readable layout.json", f"{directory}: {error}",
                              "delete this store entry; it will be made again") from None  # fmt: skip
         rest = {k.removeprefix("rest/"): a for k, a in arrays.items() if k.startswith("rest/")}
