@@ -28,12 +28,14 @@ import torch
 from numpy.typing import NDArray
 
 from pgolf.errors import DataError
-from pgolf.formats.quantized import Matrix, QuantizedModel, array_shapes, matrix_of
+from pgolf.formats.quantized import COARSEST, FINEST, Matrix, QuantizedModel, array_shapes, matrix_of
 
 ARTIFACT = "artifact.bin"
 MAGIC = b"PGOLF\0\0\2"
 HALVES = "alpha"  # the arrays of a matrix that are float16
-MOST_HEADER, MOST_VALUES = 1 << 22, 1 << 28  # bytes; weights: far above any tiny model, below any harm
+# Far above any tiny model, below any harm: bytes; weights; weights of one matrix, whose decoding takes some
+# forty bytes each; step codes, which are decoded one by one.
+MOST_HEADER, MOST_VALUES, MOST_OF_ONE, MOST_STEPS = 1 << 22, 1 << 27, 1 << 25, 1 << 22
 
 Shape = tuple[int, ...]
 Decoder = Callable[[bytes, list[Shape], list[str]], list[NDArray[np.int16]]]
@@ -108,30 +110,39 @@ def decode(data: bytes, origin: str = "the artifact") -> QuantizedModel:
         return _opened(data[40:])
     except DataError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, struct.error, brotli.error, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, struct.error, RecursionError) as error:
         raise DataError("an artifact says what it holds", f"{origin}: {error}", remedy) from None
 
 
 def _opened(body: bytes) -> QuantizedModel:
     (length,) = struct.unpack_from("<I", body)
-    header: dict[str, Any] = json.loads(_unpacked(body[4 : 4 + length], MOST_HEADER))
+    header: dict[str, Any] = json.loads(unpacked(body[4 : 4 + length], MOST_HEADER))
     at, sizes = 4 + length, header["sizes"]
     if len(sizes) != 2 or min(sizes) < 0 or at + sum(sizes) != len(body):
         raise ValueError(f"lengths {sizes} in a body of {len(body)} bytes")
+    if not isinstance(header["model"], dict) or not isinstance(header["vocab_size"], int):
+        raise ValueError("a config is a mapping, a vocabulary has a size")
     decoder = _decoder(header["codec"])
     if decoder is None:
         raise DataError(
             "an artifact's codec is known", str(header["codec"])[:40], f"known: {', '.join(CODECS)}"
         )
     parts = [(name, role, tree, array_shapes(tree)) for name, role, tree in header["matrices"]]
-    rest = [(name, tuple(int(n) for n in shape)) for name, shape in header["rest"]]
+    rest = [(name, tuple(shape)) for name, shape in header["rest"]]
+    names = [name for name, *_ in parts] + [name for name, _ in rest]
+    if not all(isinstance(word, str) for word in names + [role for _, role, _, _ in parts]):
+        raise ValueError("names and roles are words")
+    if len(set(names)) < len(names):
+        raise ValueError("a name is given twice")
     shapes = [(s, role, part) for _, role, _, own in parts for part, s in own.items()]
     integers = [(s, role) for s, role, part in shapes if part != HALVES]
     halves = [s for s, _, part in shapes if part == HALVES] + [shape for _, shape in rest]
-    if any(n < 0 for s in halves for n in s) or _values([s for s, _, _ in shapes] + halves) > MOST_VALUES:
-        raise ValueError(f"more than {MOST_VALUES:,} values")
+    _refuse_what_no_model_has([s for s, _ in integers], halves)
     codes = decoder(body[at : at + sizes[0]], [s for s, _ in integers], [g for _, g in integers])
-    floats = _unpacked(body[at + sizes[0] :], 2 * _values(halves))
+    for array in codes:
+        if array.dtype != np.int16 or (array.ndim == 1 and ((array < FINEST) | (array > COARSEST)).any()):
+            raise ValueError("codes beyond int16, or steps beyond what a step may be")
+    floats = unpacked(body[at + sizes[0] :], 2 * _values(halves))
     if len(floats) != 2 * _values(halves):
         raise ValueError(f"{len(floats)} bytes for {_values(halves)} float16 values")
     taken, values = iter(codes), _split(np.frombuffer(_unplanes(floats), "<f2"), halves)
@@ -155,6 +166,15 @@ def read_artifact(path: Path) -> QuantizedModel:
     return decode(data, str(path))
 
 
+def _refuse_what_no_model_has(integers: list[tuple[Any, ...]], halves: list[tuple[Any, ...]]) -> None:
+    if not all(isinstance(n, int) and 0 <= n <= MOST_OF_ONE for shape in integers + halves for n in shape):
+        raise ValueError(f"an axis is 0 to {MOST_OF_ONE:,} long")
+    if max(map(prod, integers + halves), default=0) > MOST_OF_ONE or _values(integers + halves) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_OF_ONE:,} values in one array, or {MOST_VALUES:,} in all")
+    if _values([shape for shape in integers if len(shape) == 1]) > MOST_STEPS:
+        raise ValueError(f"more than {MOST_STEPS:,} steps")
+
+
 def _values(shapes: list[Shape]) -> int:
     return sum(prod(shape) for shape in shapes)
 
@@ -166,15 +186,22 @@ def _split(values: NDArray, shapes: list[Shape]):  # type: ignore[no-untyped-def
         at += prod(shape)
 
 
-def _unpacked(data: bytes, most: int) -> bytes:
-    """What Brotli packed, refused beyond `most` bytes: a small file may claim to hold a disk."""
+def unpacked(data: bytes, most: int) -> bytes:
+    """What Brotli packed, refused beyond `most` bytes: a small file may claim to hold a disk.
+
+    Raises:
+        ValueError: for that, or if `data` is not one whole stream.
+    """
     stream, out = brotli.Decompressor(), bytearray()
-    out += stream.process(data, output_buffer_limit=most + 1)
-    while not stream.is_finished() and len(out) <= most:
-        more = stream.process(b"", output_buffer_limit=most + 1 - len(out))
-        if not more:
-            raise ValueError("a Brotli stream is cut short")
-        out += more
+    try:
+        out += stream.process(data, output_buffer_limit=most + 1)
+        while not stream.is_finished() and len(out) <= most:
+            more = stream.process(b"", output_buffer_limit=most + 1 - len(out))
+            if not more:
+                raise ValueError("a Brotli stream is cut short")
+            out += more
+    except brotli.error as error:
+        raise ValueError(str(error)) from None
     if len(out) > most:
         raise ValueError(f"a Brotli stream holds more than {most} bytes")
     return bytes(out)

@@ -12,6 +12,7 @@ codes are stored as differences from one row to the next.
 """
 
 import lzma
+import os
 import shutil
 import struct
 import subprocess
@@ -20,18 +21,22 @@ from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 
-import brotli
 import numpy as np
 from numpy.typing import NDArray
 
 from pgolf.errors import DataError
 from pgolf.formats import packed_digits
+from pgolf.formats.blob import unpacked
 
 Arrays = list[NDArray[np.int16]]
 WIDE, TURNED = 1, 2
 BYTES, BASE3, BITMASK, SIGNS = 0, 4, 8, 12  # forms
 FORM = 12  # the bits of the flags that say which
 STEPS = "steps"  # the group of all 1-D arrays
+MOST_DICTIONARY = (
+    1 << 27
+)  # bytes that a stream may have its decoder allocate: twice what our encoders ask for
+ZPAQ_SECONDS = 1800  # far above the minutes that 16 MB take
 
 
 def encode_bytes(arrays: Arrays, groups: list[str], compress: Callable[[bytes], bytes], turn: bool) -> bytes:
@@ -57,8 +62,12 @@ def decode_bytes(codec: str, data: bytes, shapes: list[tuple[int, ...]], groups:
     if not data or data[0] != len(grouped):
         raise ValueError("streams and groups differ in number")
     at = 1 + 5 * len(grouped)
+    if len(data) < at:
+        raise ValueError("the streams' lengths are cut short")
     for i, members in enumerate(grouped.values()):
         flag, length = struct.unpack_from("<BI", data, 1 + 5 * i)
+        if flag & ~(WIDE | TURNED | FORM) or (flag & WIDE and flag & FORM):
+            raise ValueError(f"flags {flag} of a stream")
         count = sum(prod(shapes[m]) for m in members)
         values = _values(codec, data[at : at + length], flag, count)
         at += length
@@ -104,35 +113,67 @@ def _values(codec: str, stream: bytes, flag: int, count: int) -> NDArray[np.int1
 
 def decompressed(codec: str, data: bytes, size: int, least: int | None = None) -> bytes:
     """Exactly `size` bytes, or from `least` to that. Raises ValueError if the stream holds anything else."""
-    try:
-        if codec == "brotli":
-            raw = brotli.Decompressor().process(data, output_buffer_limit=size + 1) if size else b""
-        elif codec == "lzma":
-            raw = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(data, size + 1)
-        elif codec == "zstd":
-            import zstandard
-
-            raw = zstandard.ZstdDecompressor().decompressobj().decompress(data) if size else b""
-        else:
-            raw = zpaq(data, ["-d"])
-    except (brotli.error, lzma.LZMAError, EOFError, OSError) as error:
-        raise ValueError(f"a {codec} stream: {error}") from None
+    raw = _UNPACKED[codec](data, size)
     if not (size if least is None else least) <= len(raw) <= size:
         raise ValueError(f"a {codec} stream of {len(raw)} bytes where {size} belong")
     return raw
 
 
-def zpaq(data: bytes, options: list[str]) -> bytes:
-    """Through the program lrzip (ZPAQ). Raises DataError if it is not installed."""
-    if not shutil.which("lrzip"):
+def _lzma(data: bytes, most: int) -> bytes:
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_DICTIONARY)
+    try:
+        raw = stream.decompress(data, most + 1)
+    except (lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"an LZMA stream: {error}") from None
+    if not stream.eof or stream.unused_data:
+        raise ValueError("an LZMA stream goes on, or bytes follow it")
+    return raw
+
+
+def _zstd(data: bytes, most: int) -> bytes:
+    import zstandard
+
+    try:
+        if zstandard.get_frame_parameters(data).content_size > most:
+            raise ValueError(f"a Zstandard frame of more than {most} bytes, or of any number")
+        unpack = zstandard.ZstdDecompressor(max_window_size=MOST_DICTIONARY).decompress
+        return bytes(unpack(data, allow_extra_data=False))
+    except zstandard.ZstdError as error:
+        raise ValueError(f"a Zstandard frame: {error}") from None
+
+
+def _zpaq(data: bytes, most: int) -> bytes:
+    return zpaq(data, ["-d"], most)
+
+
+_UNPACKED: dict[str, Callable[[bytes, int], bytes]] = {
+    "brotli": unpacked, "lzma": _lzma, "zstd": _zstd, "zpaq": _zpaq
+}  # fmt: skip
+
+
+def zpaq(data: bytes, options: list[str], most: int | None = None) -> bytes:
+    """Through the program lrzip (ZPAQ), which may write `most` bytes.
+
+    Raises:
+        DataError: if it is not installed.
+        ValueError: if it fails.
+    """
+    lrzip = shutil.which("lrzip")
+    if not lrzip:
         raise DataError("the zpaq codec needs the program lrzip", "not found on the path",
                         "install it (apt-get install lrzip), or another pack.kind")  # fmt: skip
+    blocks = "unlimited" if most is None else str(most // 512 + 1)
     with tempfile.TemporaryDirectory() as work:
         given, made = Path(work) / "given.lrz", Path(work) / "made"
         given.write_bytes(data)
-        done = subprocess.run(
-            ["lrzip", "-q", "-f", *options, "-o", str(made), str(given)], capture_output=True
-        )
+        words = [lrzip, "-q", "-f", "-p", "1", *options, "-o", str(made), str(given)]
+        try:
+            done = subprocess.run(
+                ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", *words], capture_output=True,
+                env={**os.environ, "LRZIP": "NOCONFIG"}, timeout=ZPAQ_SECONDS,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"lrzip: more than {ZPAQ_SECONDS} seconds") from None
         if done.returncode or not made.exists():
             raise ValueError(f"lrzip: {done.stderr.decode(errors='replace')[-200:]}")
         return made.read_bytes()

@@ -175,7 +175,10 @@ def array_shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
             return {**shapes, "col": (cols,)} if by_column else shapes
         case ["low_rank", ["scaled", *_] as base, ["scaled", *_] as a, ["scaled", *_] as b]:
             parts = {"base": base, "a": a, "b": b}
-            return {f"{p}.{n}": s for p, t in parts.items() for n, s in array_shapes(t).items()}
+            shapes = {f"{p}.{n}": s for p, t in parts.items() for n, s in array_shapes(t).items()}
+            (rows, cols), (rank, left), (lines, right) = (shapes[f"{p}.q"] for p in parts)
+            if rank and left == rows and lines % rank == 0 and lines * right == rank * cols:
+                return shapes
         case ["grouped", int(rows), int(cols), int(group)] if (
             min(rows, cols) >= 0 and 0 < group <= MOST_GROUP
         ):
@@ -239,7 +242,7 @@ class QuantizedModel:
             for name, (role, tree) in layout.items():
                 own = {part: arrays[f"{name}/{part}"] for part in array_shapes(tree)}
                 matrices[name], roles[name] = matrix_of(tree, own), role
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError("quantized weights lie beside a readable layout.json", f"{directory}: {error}",
                              "delete this store entry; it will be made again") from None  # fmt: skip
         rest = {k.removeprefix("rest/"): a for k, a in arrays.items() if k.startswith("rest/")}

@@ -48,14 +48,14 @@ def test_the_layout_is_what_the_docstring_says():
     end = 44 + struct.unpack("<I", data[40:44])[0]
     header = json.loads(brotli.decompress(data[44:end]))
     assert header["codec"] == "brotli"
-    assert header["model"] == {"layers": 1, "note": "é"}
+    assert header["model"] == {"layers": 1}
     assert header["vocab_size"] == 300
     assert header["matrices"][0] == ["a.w", "mlp", ["scaled", 6, 10, False]]
-    assert header["rest"] == [["gain", [10]], ["scalar", []], ["empty", [0]]]
+    assert header["rest"] == [["gäin", [10]], ["scalar", []], ["empty", [0]]]
     codes, halves = header["sizes"]
     assert end + codes + halves == len(data)
     model = quantized()
-    values = np.concatenate([model.matrices["ternary"].alpha, model.rest["gain"], model.rest["scalar"][None]])
+    values = np.concatenate([model.matrices["ternary"].alpha, model.rest["gäin"], model.rest["scalar"][None]])
     raw = values.astype("<f2").tobytes()
     assert brotli.decompress(data[end + codes :]) == raw[0::2] + raw[1::2]
 
