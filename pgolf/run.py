@@ -18,12 +18,15 @@ from pgolf.model.gpt import GptConfig
 from pgolf.optim.optimizer import Optim
 from pgolf.pack.brotli_packer import BrotliPacker
 from pgolf.pack.stage import Packer
+from pgolf.quantize.binary import Binary
 from pgolf.quantize.calibrate import Calibrate
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.stage import Quantizer
 from pgolf.quantize.statistics import FISHER, FULL_FISHER
+from pgolf.quantize.ternary import Ternary
 from pgolf.rules import BUDGETS, LAPTOP, Rules
 from pgolf.section import Refusal, RuleBroken, Section, assign, digest_of, parse
+from pgolf.train.late_qat import LateQat
 from pgolf.train.loop import Train
 
 
@@ -79,6 +82,8 @@ class RunConfig(Section):
                 "recurrent_only=true, model.recurrence=null",
                 "train.late_qat.recurrent_only=false, or a model.recurrence",
             )
+        if isinstance(self.quantize, Ternary | Binary):
+            _trained_as_deployed(self.quantize, late)
         if self.train.rows % self.rules.gang.ranks:
             ranks = self.rules.gang.ranks
             rows = max(self.train.rows // ranks, 1) * ranks
@@ -100,6 +105,23 @@ class RunConfig(Section):
     @property
     def label(self) -> str:
         return f"{self.name}-{self.digest[:8]}"
+
+
+def _trained_as_deployed(quantize: Ternary | Binary, late: LateQat | None) -> None:
+    """Codes this coarse are found by training under them, never afterwards. Raises RuleBroken."""
+    kind, group = quantize.kind, quantize.group
+    if late is None or late.kind != kind:
+        raise RuleBroken(
+            f"quantize.kind={kind} deploys networks that were trained with {kind} weights",
+            f"train.late_qat{'=null' if late is None else f'.kind={late.kind}'}",
+            f"train.late_qat.kind={kind}, or another quantize.kind",
+        )
+    if late.group != group:
+        raise RuleBroken(
+            "weights are grouped in training as they are deployed",
+            f"train.late_qat.group={late.group}, quantize.group={group}",
+            f"train.late_qat.group={group}",
+        )
 
 
 def parse_config(data: Any) -> RunConfig:

@@ -133,6 +133,7 @@ SPACES = [
         "train": [
             "budget",
             "focal",
+            "grouped_qat",
             "label_smoothing",
             "late_qat",
             "mtp",

@@ -18,6 +18,7 @@ from pgolf.formats.checkpoint import Checkpoint
 from pgolf.formats.quantized import Matrix, QuantizedModel
 from pgolf.model.gpt import assemble
 from pgolf.model.roles import Role
+from pgolf.quantize.binary import Binary
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.lqer import Lqer
 from pgolf.quantize.problem import Matrices, Problem, QuantizerSection
@@ -25,11 +26,14 @@ from pgolf.quantize.pruned import Pruned
 from pgolf.quantize.rate_distortion import RateDistortion
 from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.statistics import Statistics, predicted_loss
+from pgolf.quantize.ternary import Ternary
 from pgolf.runtime import Runtime
 from pgolf.section import Section
 from pgolf.stage import Metrics, Stage
 
-Quantizer = Annotated[Rtn | Gptq | RateDistortion | Lqer | Pruned, Field(discriminator="kind")]
+Quantizer = Annotated[
+    Rtn | Gptq | RateDistortion | Lqer | Pruned | Ternary | Binary, Field(discriminator="kind")
+]
 Measure = Callable[[QuantizedModel], int]  # bytes of the packed artifact, its code not counted
 
 

@@ -1,6 +1,7 @@
 """Late quantization-aware training: near the end, block matrices are applied as rounded ones.
 
     x = w / step,   step = half-range / qmax,   qmax = 2^(bits - 1) - 1,   half-range = row maximum or k sigmas
+    to the power 2^(k / 8) that will be stored: the nearest one, for the row maximum the next one up
 
     straight_through    w^ = step clamp(round(x), -qmax, qmax),                 dw^/dw taken as 1
     soft_round          w^ = step (floor(x) + sigmoid(a (x - floor(x) - 1/2))), a rising over the phase
@@ -9,6 +10,11 @@
 The first shows the network its own rounding errors; the second slides into rounding with a true gradient;
 the third trains flatness alone (PR 363 used it on the recurrent band, where an error is applied several
 times). Only the last part of a run has it: early on the grid moves faster than the weights settle.
+Ternary and binary weights, which want it from the first step on, are in pgolf.train.grouped_qat.
+
+Steps and codes are the deployed ones (those of pgolf.quantize.sd_clip, of quant_gate for the row maximum). In
+PR 315 training clipped at -32 what the export clipped at -31. What is averaged, calibrated and stored are the
+weights before rounding: a solver such as GPTQ does better on them than on rounded ones.
 
 In PR 315 to 549 the first was dead code: a flag of the class, read inside a compiled function, is a constant
 of the first trace. Here it is an attribute of every `Linear`, which the compiler guards on, and the graph
@@ -19,19 +25,20 @@ from abc import abstractmethod
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 from pydantic import Field
 from torch import Tensor
 
+from pgolf.formats.quantized import COARSEST, STEPS_PER_OCTAVE, step_codes
 from pgolf.model.gpt import Gpt
 from pgolf.model.linear import Linear
 from pgolf.section import Section
-
-MIN_STEP = 2.0**-14  # of the deployed grids
+from pgolf.train.grouped_qat import Binary, Ternary
+from pgolf.train.rounder import Rounder, straight_through
 
 
 class Grid(Section):
-    """What the three forms share: the grid, and when it begins."""
+    """What the three forms on row grids share: the grid, and when it begins."""
 
     bits: int = Field(6, ge=2, le=8)
     clip_sigmas: float | None = Field(None, gt=0)  # half-range in row standard deviations; None: row maximum
@@ -41,24 +48,29 @@ class Grid(Section):
     def qmax(self) -> int:
         return int(2 ** (self.bits - 1) - 1)
 
+    @property
+    def settles(self) -> bool:
+        """Whether the rounded weights are what is kept at the end."""
+        return False
+
     def steps(self, w: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows 1"]:
-        """The step of each row; no gradient goes through it."""
-        w = w.detach()
-        if self.clip_sigmas is None:
-            half_range = w.abs().amax(dim=1, keepdim=True)
-        else:
-            half_range = self.clip_sigmas * w.std(dim=1, keepdim=True, correction=0)
-        return (half_range / self.qmax).clamp_min(MIN_STEP)
+        """The step of each row, as it will be stored; no gradient goes through it."""
+        w = w.detach().float()
+        if self.clip_sigmas is not None:
+            return exact(step_codes(self.clip_sigmas * w.double().std(dim=1, correction=0) / self.qmax))
+        widest = w.abs().amax(dim=1) / self.qmax
+        near = step_codes(widest)
+        return exact((near + (exact(near).squeeze(1) < widest).short()).clamp_max(COARSEST))
 
     @abstractmethod
-    def rounding(self, number: int, device: torch.device) -> "Rounder":
+    def rounding(self, number: int, device: torch.device) -> Rounder:
         """The rounding of matrix `number` of a network."""
 
 
 class StraightThrough(Grid):
     kind: Literal["straight_through"] = "straight_through"
 
-    def rounding(self, number: int, device: torch.device) -> "Rounder":
+    def rounding(self, number: int, device: torch.device) -> Rounder:
         return ToNearest(self)
 
 
@@ -67,7 +79,7 @@ class SoftRound(Grid):
     sharpness_start: float = Field(1.0, gt=0)
     sharpness_end: float = Field(16.0, gt=0)  # reached with the run's end
 
-    def rounding(self, number: int, device: torch.device) -> "Rounder":
+    def rounding(self, number: int, device: torch.device) -> Rounder:
         return Softly(self, device)
 
 
@@ -75,41 +87,35 @@ class Noisy(Grid):
     kind: Literal["noisy"] = "noisy"
     recurrent_only: bool = False  # the matrices of the recurrent band alone
 
-    def rounding(self, number: int, device: torch.device) -> "Rounder":
+    def rounding(self, number: int, device: torch.device) -> Rounder:
         return WithNoise(self, number, device)
 
 
-LateQat = Annotated[StraightThrough | SoftRound | Noisy, Field(discriminator="kind")]
+LateQat = Annotated[StraightThrough | SoftRound | Noisy | Ternary | Binary, Field(discriminator="kind")]
 
 
-class Rounder:
-    """Takes the weight's place in the forward; `turn` says how far the phase is and which step this is."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-
-    def turn(self, progress: float, step: int) -> None:
-        """Nothing changes from step to step, unless a subclass says so."""
-
-    def __call__(self, w: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
-        raise NotImplementedError
+def exact(codes: Int16[Tensor, " rows"]) -> Float[Tensor, "rows 1"]:
+    """`steps_of` in operations that compile, the same numbers: each is the float32 nearest to 2^(code / 8)."""
+    return torch.exp2(codes.double() / STEPS_PER_OCTAVE).float().unsqueeze(1)
 
 
 class ToNearest(Rounder):
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+
     def __call__(self, w: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
         step, qmax = self.grid.steps(w), self.grid.qmax
-        return w + (step * (w / step).round().clamp(-qmax, qmax) - w).detach()
+        return straight_through(w, (w.detach() / step).round().clamp(-qmax, qmax) * step)
 
 
 class Softly(Rounder):
     def __init__(self, grid: SoftRound, device: torch.device) -> None:
-        super().__init__(grid)
-        self.soft = grid
+        self.grid = grid
         self.sharpness = torch.tensor(grid.sharpness_start, device=device)
 
     def turn(self, progress: float, step: int) -> None:
-        begun, s = self.soft.from_fraction, self.soft
-        share = min(max((progress - begun) / (1 - begun), 0.0), 1.0)
+        s = self.grid
+        share = min(max((progress - s.from_fraction) / (1 - s.from_fraction), 0.0), 1.0)
         self.sharpness.fill_(s.sharpness_start + share * (s.sharpness_end - s.sharpness_start))
 
     def __call__(self, w: Float[Tensor, "rows cols"]) -> Float[Tensor, "rows cols"]:
@@ -121,8 +127,7 @@ class Softly(Rounder):
 
 class WithNoise(Rounder):
     def __init__(self, grid: Noisy, number: int, device: torch.device) -> None:
-        super().__init__(grid)
-        self.number = number
+        self.grid, self.number = grid, number
         self.seed = torch.zeros((), dtype=torch.int64, device=device)
 
     def turn(self, progress: float, step: int) -> None:
@@ -169,9 +174,22 @@ class Quantization:
             matrix.rounding = rounder
 
     def off(self) -> None:
-        """The network as it is: for probes, and at the end."""
+        """Nothing rounded: the weights as they are kept."""
         for matrix in self.matrices:
             matrix.rounding = None
+
+    def show(self) -> None:
+        """The network as it would be deployed now: what probes measure."""
+        if self.section is None or not self.section.settles:
+            self.off()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """At the end: off, and where the rounded weights are the network, they take the weights' place."""
+        for matrix in self.matrices:
+            if self.section is not None and self.section.settles and matrix.rounding is not None:
+                matrix.weight.copy_(matrix.rounding(matrix.weight))
+        self.off()
 
 
 def _matrices(section: LateQat, network: Gpt) -> list[Linear]:

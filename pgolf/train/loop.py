@@ -269,7 +269,7 @@ class _Run:
             "progress": self.progress,
         }
         if probe is not None:
-            self.switches.quantization.off()
+            self.switches.quantization.show()
             metrics["val_bpb"] = probe(self.network)
         try:
             self.runtime.report(self.step, metrics)

@@ -20,4 +20,4 @@ def train_stage(vocab_size: int, probe: ProbeOn) -> Stage:
     def run(tokens: Path, hardware: Hardware | None = None, **given: object) -> Metrics:
         return train(tokens, vocab_size=vocab_size, probe=lambda m: probe(m, tokens), **given)  # type: ignore[arg-type]
 
-    return Stage("train", 1, run, collective=True)
+    return Stage("train", 2, run, collective=True)

@@ -19,6 +19,6 @@ class Switches:
         self.quantization.set(progress, step)
 
     def deploy(self) -> None:
-        """As deployed: everything on, nothing rounded."""
+        """As deployed: everything on, nothing rounded that is not kept so."""
         self.network.set_progress(1.0)
-        self.quantization.off()
+        self.quantization.settle()

@@ -1,18 +1,20 @@
 """What the tests call in another process (tests/kernels/conftest.py says why): compiled training."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from pgolf.data.loader import Windows
+from pgolf.formats.checkpoint import Checkpoint
 from pgolf.model.recurrence import Recurrence
 from pgolf.optim.optimizer import Optim, Optimizer
 from pgolf.runtime import Runtime
 from pgolf.train import gradients, loop
 from pgolf.train.budget import Steps
 from pgolf.train.gradients import Gradients, compiling
-from pgolf.train.late_qat import Grid, Quantization, StraightThrough
+from pgolf.train.late_qat import Grid, LateQat, Quantization, StraightThrough
 from pgolf.train.loop import Train
 from pgolf.train.objective import Objective
 from pgolf.train.switches import Switches
@@ -97,3 +99,35 @@ def compiled_run(tokens: Path, out: Path, compiled: bool) -> tuple[dict[str, flo
         probe=lambda _: 2.0,
     )  # fmt: skip
     return dict(made), graphs
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A run through the real compiler."""
+
+    rounds: list[int]  # roundings in each forward graph, in the order of compilation
+    compared: list[int]  # comparisons with zero, by which a sign or a magnitude of zero is told
+    weights: dict[str, torch.Tensor]  # of the checkpoint
+
+
+def compiled_with_the_real_compiler(tokens: Path, out: Path, form: LateQat | None) -> Compiled:
+    """A short run of one block whose forward and backward are machine code, and what its graphs hold."""
+    from torch._inductor.compile_fx import compile_fx
+
+    rounds: list[int] = []
+    compared: list[int] = []
+
+    def backend(graph, inputs):  # type: ignore[no-untyped-def]
+        names = [getattr(n.target, "__name__", str(n.target)) for n in graph.graph.nodes]
+        rounds.append(names.count("round"))
+        compared.append(names.count("gt") + names.count("ge"))
+        return compile_fx(graph, inputs)
+
+    gradients.BACKEND = backend
+    out.mkdir(parents=True)
+    loop.train(
+        tokens, out=out, runtime=Runtime(), seed=0, model=small(layers=1), optim=Optim(), vocab_size=VOCAB,
+        train=Train(budget=Steps(steps=6), batch_tokens=64, context=16, late_qat=form, compile=True),
+        probe=lambda _: 2.0,
+    )  # fmt: skip
+    return Compiled(rounds, compared, dict(Checkpoint.read(out).weights))

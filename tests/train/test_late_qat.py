@@ -7,23 +7,28 @@ from hypothesis import strategies as st
 
 from pgolf.errors import ConfigError
 from pgolf.formats.checkpoint import Checkpoint
+from pgolf.formats.quantized import COARSEST, FINEST, steps_of
 from pgolf.model.linear import Linear
 from pgolf.model.recurrence import Recurrence
 from pgolf.model.roles import Role
 from pgolf.optim.optimizer import Optim
+from pgolf.quantize.quant_gate import QuantGate
+from pgolf.quantize.rtn import Rtn
+from pgolf.quantize.sd_clip import SdClip
 from pgolf.recipes import tiny
 from pgolf.run import with_settings
 from pgolf.runtime import Runtime
 from pgolf.train import loop
 from pgolf.train.budget import Steps
-from pgolf.train.late_qat import Noisy, Quantization, SoftRound, StraightThrough, hashed_uniform
+from pgolf.train.late_qat import Noisy, Quantization, SoftRound, StraightThrough, exact, hashed_uniform
 from pgolf.train.loop import Train
 from tests.nets import VOCAB, network, small, stream
-from tests.train.elsewhere import rounded
+from tests.train.elsewhere import compiled_with_the_real_compiler, rounded
 
 FORMS = [StraightThrough(bits=4), SoftRound(bits=4), Noisy(bits=4)]
 every_form = pytest.mark.parametrize("form", FORMS, ids=lambda f: f.kind)
 CPU = torch.device("cpu")
+UP = "blocks.0.mlp.up.weight"
 
 
 def matrix(weight: list[list[float]]) -> Linear:
@@ -178,3 +183,73 @@ def test_it_reaches_the_trained_weights_and_leaves_the_network_plain(tokens, tmp
         weights.append(Checkpoint.read(tmp_path / name).weights)
     assert any(not torch.equal(weights[0][n], weights[1][n]) for n in weights[0])
     assert not any(probed), "probes measure the network as it is"
+
+
+# ------------------------------------------------------------------------------ the grid that is deployed
+
+
+def test_steps_in_torch_operations_are_the_stored_steps_all_of_them():
+    codes = torch.arange(FINEST, COARSEST + 1).short()
+    assert torch.equal(exact(codes).squeeze(1), steps_of(codes))
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1), bits=st.integers(2, 8), clip=st.floats(0.5, 25.0),
+    scale=st.sampled_from([0.0, 1e-9, 1e-3, 1.0, 1e4]),
+)  # fmt: skip
+def test_training_rounds_to_what_rounding_to_nearest_deploys_bit_for_bit(seed, bits, clip, scale):
+    """In PR 315 training and export were a level apart."""
+    w = torch.randn(6, 50, generator=torch.Generator().manual_seed(seed)) * scale
+    trained = StraightThrough(bits=bits, clip_sigmas=clip).rounding(0, CPU)(w)
+    deployed = Rtn().quantize(w, SdClip(bits=bits, clip_sigmas=clip))
+    assert torch.equal(trained, deployed.dequantize())
+    assert torch.equal((trained / deployed.step).round(), deployed.q.float()), "the same codes"
+
+
+@given(seed=st.integers(0, 2**31 - 1), bits=st.integers(2, 8), scale=st.sampled_from([0.0, 1e-3, 1.0, 1e4]))
+def test_the_row_maximum_is_on_the_grid_of_quantized_gates(seed, bits, scale):
+    w = torch.randn(6, 50, generator=torch.Generator().manual_seed(seed)) * scale
+    trained = StraightThrough(bits=bits).rounding(0, CPU)(w)
+    assert torch.equal(trained, QuantGate(bits=bits).quantize(w).dequantize())
+
+
+@every_form
+def test_all_forms_share_the_deployed_step(form):
+    w = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    steps = form.but(clip_sigmas=3.0).steps(w)
+    assert torch.equal(steps, Rtn().quantize(w, SdClip(bits=4, clip_sigmas=3.0)).step)
+
+
+def test_what_is_kept_are_the_weights_before_rounding(tokens, tmp_path):
+    """Calibration and GPTQ start from them."""
+    late = StraightThrough(from_fraction=0.0, bits=2)
+    loop.train(
+        tokens, out=tmp_path, runtime=Runtime(), seed=0, model=small(layers=2), optim=Optim(),
+        train=Train(budget=Steps(steps=6), batch_tokens=64, context=16, late_qat=late), vocab_size=VOCAB,
+        probe=lambda _: 2.0,
+    )  # fmt: skip
+    w = Checkpoint.read(tmp_path).weights[UP]
+    assert len(w[0].unique()) > 3
+
+
+@pytest.mark.heavy
+def test_the_real_compiler_rounds_in_the_graph_after_the_switch_and_the_run_differs(
+    unchecked, tokens, tmp_path
+):
+    """Late and early rounding against none, each trained by machine code: the switch is no dead code."""
+    made = {
+        name: unchecked(compiled_with_the_real_compiler, tokens, tmp_path / name, late)
+        for name, late in (
+            ("off", None),
+            ("late", StraightThrough(bits=3, clip_sigmas=2.0, from_fraction=0.5)),
+            ("early", StraightThrough(bits=3, clip_sigmas=2.0, from_fraction=0.0)),
+        )
+    }
+    matrices = 6  # of the one block
+    assert sum(made["off"].rounds) == 0
+    before, after = made["late"].rounds
+    assert (before, after >= matrices) == (0, True)
+    assert all(n >= matrices for n in made["early"].rounds)
+    for a, b in (("off", "late"), ("off", "early"), ("late", "early")):
+        moved = (made[a].weights[name] - made[b].weights[name] for name in ("embedding.weight", UP))
+        assert all(w.abs().max() > 1e-3 for w in moved)
