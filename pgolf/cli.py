@@ -512,6 +512,54 @@ def certify(
 
 
 @app.command()
+def export(
+    run_: RunArgument,
+    out: Annotated[Path, typer.Option(help="The folder to write: new, or empty.")],
+    author: Annotated[str, typer.Option(help="Who submits, for submission.json.")] = "",
+    github_id: Annotated[str, typer.Option(help="Their name on GitHub.")] = "",
+    track: Annotated[str | None, typer.Option(help="The track; default: by the rules' caps.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Run the exported file once and compare its score.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace what lies in the folder.")] = False,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a submission folder: the one-file script, the artifact, the log, submission.json, README.
+
+    The script is generated, executed as it is and counted as it lies there. Unless told otherwise it is run once,
+    without pgolf, on the select split, and has to come to the score on record, to the last bit.
+
+    Example: `pgolf export '#1' --out records/mine --author "Ada" --github-id ada`
+    """
+    from pgolf.stage import Store
+    from services.mlflow_client import client_to_read
+    from services.submission import Author, recorded_curves
+    from services.submission import export as exported
+
+    result, run_id = _resolved(run_, store, tracking_uri)
+    place = Store(store)
+    curves = recorded_curves(client_to_read(place.directory, tracking_uri), run_id) if run_id else None
+    done = exported(result, place, out, author=Author(author, github_id), track=track, force=force, check=check,
+                    curves=curves)  # fmt: skip
+    if as_json:
+        answer = {"folder": str(done.folder), "agrees": done.agrees, "recorded_bpb": done.recorded,
+                  "scored_bpb": done.scored, "submission": done.summary}  # fmt: skip
+        print(json.dumps(answer, indent=1))
+    else:
+        say = Console(highlight=False).print
+        code, model = done.summary["bytes_code"], done.summary["bytes_model_compressed"]
+        say(f"{done.folder}: {code:,} bytes of code + {model:,} of model = {code + model:,}", soft_wrap=True)
+        if done.scored is None:
+            say(f"not run: {done.skipped}", soft_wrap=True)
+        else:
+            verdict = "the score on record" if done.agrees else f"on record is {done.recorded!r}"
+            say(f"run alone it scores {done.scored!r} bits per byte: {verdict}", soft_wrap=True)
+    raise typer.Exit(0 if done.agrees else 1)
+
+
+@app.command()
 def doctor(store: StoreOption = "store", as_json: JsonOption = False) -> None:
     """What this machine has and what will be used of it.
 

@@ -17,6 +17,17 @@ from pgolf.errors import PgolfError, UserError
 
 KEPT = ("PATH", "HOME", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV", "TMPDIR")
 
+ALONE = """\
+import runpy, sys
+sys.modules.update(dict.fromkeys(("pgolf", "pydantic", "jaxtyping")))  # importing one is an ImportError
+def hook(event, args):
+    if event == "socket.connect":
+        raise PermissionError(f"may not connect to {args[1]}")
+sys.addaudithook(hook)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 class WorkerFailed(PgolfError):
     """A fresh process ended with an error; its last lines are the message."""
@@ -29,15 +40,28 @@ def run_fresh(module: str, arguments: list[str], threads: int) -> float:
         WorkerFailed: if it exits with anything but 0.
     """
     root = str(Path(__file__).resolve().parents[1])
-    env = {k: v for k, v in os.environ.items() if k in KEPT}
-    env |= {"PYTHONPATH": root, "OMP_NUM_THREADS": str(threads)}
     began = time.perf_counter()
+    _run(module, ["-m", module, *arguments], {"PYTHONPATH": root, "OMP_NUM_THREADS": str(threads)})
+    return time.perf_counter() - began
+
+
+def run_alone(file: Path, arguments: list[str], threads: int) -> str:
+    """Run one Python file in an empty directory, without pgolf and without a network; returns what it printed.
+
+    Raises:
+        WorkerFailed: if it exits with anything but 0.
+    """
+    return _run(file.name, ["-I", "-c", ALONE, str(file), *arguments], {"OMP_NUM_THREADS": str(threads)})
+
+
+def _run(name: str, arguments: list[str], variables: dict[str, str]) -> str:
+    env = {k: v for k, v in os.environ.items() if k in KEPT} | variables
     with tempfile.TemporaryDirectory() as elsewhere:
-        command = [sys.executable, "-m", module, *arguments]
+        command = [sys.executable, *arguments]
         done = subprocess.run(command, env=env, cwd=elsewhere, capture_output=True, text=True)
     if done.returncode:
-        raise WorkerFailed(f"{module} exited with {done.returncode}:\n{done.stderr[-2000:]}")
-    return time.perf_counter() - began
+        raise WorkerFailed(f"{name} exited with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def leave(main: Callable[[list[str]], int]) -> NoReturn:

@@ -18,7 +18,8 @@ from pgolf.estimate import impossible
 from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.result import DeployedTuple, Result, StageResult
-from pgolf.pack.stage import PACK, code_artifact, packed_bytes
+from pgolf.pack.bundle import BUNDLE
+from pgolf.pack.stage import BUNDLED, PACK, code_artifact, packed_bytes
 from pgolf.quantize.calibrate import CALIBRATE
 from pgolf.quantize.stage import ByteTarget, quantize_stage
 from pgolf.run import RunConfig, parse_config
@@ -28,6 +29,7 @@ from pgolf.stage import Artifact, Store, link_or_copy, sha256_of
 from pgolf.train.budget import Hardware
 from pgolf.train.stage import train_stage
 
+REMAKE = "`pgolf reproduce` makes it again; then ask for that result"
 STAGE_DONE = "stage_done/"  # report(-1, {STAGE_DONE + name: seconds})
 
 
@@ -238,22 +240,49 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result:
 
 def _recorded(result: Result, store: Store) -> tuple[Artifact, Artifact]:
     """The token directory and the packed artifact of a result, as they were recorded."""
-    remedy = "`pgolf reproduce` makes it again; then ask for that result"
+    tokens, packed = tokens_of(result, store), packed_of(result, store)
+    if tokens is None:
+        raise StoreError("the store has the trial's artifact and its tokens", f"{result.name} in {store.root}",
+                         REMAKE)  # fmt: skip
+    return tokens, packed
+
+
+def packed_of(result: Result, store: Store) -> Artifact:
+    """The packed artifact of a result, as it was recorded.
+
+    Raises:
+        StoreError: if the trial packed none, or the store no longer has exactly that one.
+    """
     if "pack" not in result.stages or result.artifact_sha256 is None:
-        raise StoreError("only a trial that packed an artifact can be scored or certified",
+        raise StoreError("only a trial that packed an artifact can be scored, certified or exported",
                          f"{result.name}: {result.status}", "choose one with an artifact on the board")  # fmt: skip
-    data = "tokenize" if "tokenize" in result.stages else "shards"
-    tokens = store.find(data, result.stages[data].key)
     packed = store.find(PACK.name, result.stages["pack"].key)
-    if tokens is None or packed is None:
-        raise StoreError(
-            "the store has the trial's artifact and its tokens", f"{result.name} in {store.root}", remedy
-        )
+    if packed is None:
+        raise StoreError("the store has the trial's artifact and its tokens", f"{result.name} in {store.root}",
+                         REMAKE)  # fmt: skip
     if sha256_of(packed.path / ARTIFACT) != result.artifact_sha256:
         raise StoreError(
-            "the store's artifact is the one on record", f"{result.name}: another SHA-256", remedy
+            "the store's artifact is the one on record", f"{result.name}: another SHA-256", REMAKE
         )
-    return tokens, packed
+    return packed
+
+
+def tokens_of(result: Result, store: Store) -> Artifact | None:
+    """The token directory that a result was scored on, if the store still has it."""
+    data = "tokenize" if "tokenize" in result.stages else "shards"
+    return store.find(data, result.stages[data].key) if data in result.stages else None
+
+
+def bundle_of(result: Result, store: Store, runtime: Runtime) -> Path:
+    """The file that scores a result's artifact: the one that was counted, or, where the store no longer has
+    it, one made of the present sources."""
+    counted = store.find(BUNDLED.name, result.stages["bundle"].key) if "bundle" in result.stages else None
+    if counted is None:
+        config = parse_config(result.config)
+        counted = code_artifact(
+            store, runtime, model=config.model, evaluate=config.evaluate, pack=config.pack
+        )
+    return counted.path / BUNDLE
 
 
 def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runtime) -> dict[str, Any]:

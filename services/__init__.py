@@ -1,4 +1,4 @@
-"""What outlives a trial: the MLflow record, the leaderboard, significance, reproduction.
+"""What outlives a trial: the MLflow record, the leaderboard, significance, reproduction, submission folders.
 
 MLflow reads its switches from the environment while it is being imported, so they are set here, which
 Python runs before any module of this package, and only where the user has not set them: no telemetry,

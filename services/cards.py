@@ -168,7 +168,7 @@ def _provenance(result: Result) -> Text:
 
 def _again(result: Result, run_id: str | None) -> str:
     run = run_id[:12] if run_id else "RESULT.json"
-    return f"pgolf reproduce {run}\npgolf certify {run}"
+    return f"pgolf reproduce {run}\npgolf certify {run}\npgolf export {run} --out DIR"
 
 
 def _side_by_side(a: Result, b: Result) -> Table:

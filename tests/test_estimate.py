@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pgolf.errors import ConfigError
-from pgolf.estimate import GPUS, estimate, impossible, train_flops_per_token
+from pgolf.estimate import GPUS, code_bytes, estimate, impossible, train_flops_per_token
 from pgolf.model.recurrence import Recurrence
+from pgolf.pack.bundle import bundle, unneeded
 from pgolf.quantize.sd_clip import SdClip
 from pgolf.recipes import recipe, tiny
 from pgolf.rules import H100_GANG
@@ -113,3 +114,10 @@ def test_what_is_far_beyond_a_limit_is_impossible():
     (outcome,) = impossible(long)
     assert (outcome.reason, outcome.limit) == ("predicted_train_seconds", 600)
     assert math.isclose(outcome.measured, estimate(long).predicted_train_seconds)
+
+
+@pytest.mark.parametrize("name", ["tiny", "pr1019", "pr1855"])
+def test_code_bytes_are_near_those_of_the_bundle(name):
+    config = recipe(name)
+    made = bundle(config.model, config.evaluate, unneeded(config.pack.kind))
+    assert code_bytes(config.model) == pytest.approx(len(made), rel=0.05)

@@ -4,10 +4,12 @@ import shutil
 
 import pytest
 
+from pgolf.data.source import TOKENIZER
 from pgolf.errors import Infeasible, InfeasibleTrial, StoreError
 from pgolf.formats.blob import ARTIFACT
 from pgolf.formats.result import METRICS, Result
 from pgolf.optim.muon import Muon
+from pgolf.pack.bundle import BUNDLE
 from pgolf.pipeline import attachments, certificate_of, run_trial, validate
 from pgolf.quantize.rtn import Rtn
 from pgolf.runtime import Runtime
@@ -29,8 +31,8 @@ def test_every_contract_metric_is_measured(tiny_trial):
     result = tiny_trial.result
     assert result.status == "ok", result.infeasible
     assert result.metrics().keys() == set(METRICS) - NEVER_HERE
-    counted = {"val_tokens", "val_bytes", "model_bytes", "code_bytes", "artifact_bytes", "params", "steps",
-               "train_tokens", "peak_memory_bytes"}  # fmt: skip
+    counted = {"val_tokens", "val_bytes", "model_bytes", "code_bytes", "artifact_bytes", "tokenizer_bytes",
+               "params", "steps", "train_tokens", "peak_memory_bytes"}  # fmt: skip
     for name, value in result.metrics().items():
         assert type(value) is (int if name in counted else float), name
         assert value > 0, name
@@ -51,6 +53,8 @@ def test_the_numbers_agree_with_one_another(tiny_trial):
     artifact = tiny_trial.stage("pack") / ARTIFACT
     assert r.model_bytes == artifact.stat().st_size
     assert r.artifact_sha256 == sha256_of(artifact)
+    assert r.code_bytes == (tiny_trial.stage("bundle") / BUNDLE).stat().st_size
+    assert r.tokenizer_bytes == (tiny_trial.stage("tokenize") / TOKENIZER).stat().st_size
 
 
 def test_the_result_is_its_own_record(tiny_trial, tmp_path):
@@ -61,7 +65,7 @@ def test_the_result_is_its_own_record(tiny_trial, tmp_path):
 
 
 def test_stages_come_in_order_and_are_told(tiny_trial, store):
-    order = ["corpus", "tokenize", "train", "calibrate", "quantize", "pack", "prequant", "evaluate"]
+    order = ["corpus", "tokenize", "train", "calibrate", "quantize", "bundle", "pack", "prequant", "evaluate"]
     assert list(tiny_trial.result.stages) == order
     told = []
     again = run_trial(tiny_trial.config, store, Runtime(report=lambda step, m: told.append((step, list(m)))))
@@ -77,7 +81,7 @@ def test_another_quantizer_trains_nothing_again(tiny_trial, store):
     config = tiny_trial.config.but(quantize=Rtn(grids=tiny_trial.config.quantize.grids), calibrate=None)
     result = run_trial(config, store, Runtime())
     cached = {name for name, stage in result.stages.items() if stage.cached}
-    assert cached == {"corpus", "tokenize", "train", "prequant"}
+    assert cached == {"corpus", "tokenize", "train", "bundle", "prequant"}
     assert "calibrate" not in result.stages
     assert result.artifact_sha256 != tiny_trial.result.artifact_sha256
     assert result.prequant_bpb == tiny_trial.result.prequant_bpb

@@ -204,7 +204,7 @@ def test_the_stage_identities_of_tiny_are_the_golden_ones(tiny_trial, tmp_path):
         made[name] = json.loads((tiny_trial.stage(name) / RECORD).read_text())
         assert made[name]["identity"]["stage"] == tiny_trial.stage(name).parent.name, stage
     by_digest = {record["digest"]: name for name, record in made.items()}
-    given = {"corpus": "documents", "pack": "code"}
+    given = {"corpus": "documents", "bundle": "sources"}
     got: dict[str, Any] = {"config_digest": tiny_trial.config.digest}
     for name, record in made.items():
         inputs = [

@@ -23,12 +23,13 @@ def test_a_card_shows_the_tuple_against_its_caps_the_stages_and_the_commands():
     result = result.but(config={**result.config, "rules": SMALL.plain()})
     text = text_of(card(result, "8c0f2e1122334455"))
     for words in ("350,000", "400,000", "87.5 %", "2.1000", "2.2000", "a1b2c3d4",
-                  "pgolf reproduce 8c0f2e112233", "layers: 4", "feasible"):  # fmt: skip
+                  "pgolf reproduce 8c0f2e112233", "pgolf export 8c0f2e112233 --out DIR", "layers: 4",
+                  "feasible"):  # fmt: skip
         assert words in text
 
 
 def test_a_card_lists_the_stages_in_the_order_of_the_pipeline_also_after_reading_them_back(tmp_path):
-    names = ["corpus", "tokenize", "train", "calibrate", "quantize", "pack", "prequant", "evaluate",
+    names = ["corpus", "tokenize", "train", "calibrate", "quantize", "bundle", "pack", "prequant", "evaluate",
              "validate", "certify", "yet_unknown"]  # fmt: skip
     stages = {n: StageResult(key="k", cached=False, seconds=1.0, metrics={}) for n in names}
     make_result(stages=stages).write(tmp_path / "result.json")
