@@ -72,9 +72,9 @@ class Coded:
     """What became of one array."""
 
     model: str
-    promised_bits: float  # by the fit that was chosen: what `estimate_bytes` says, in bits
+    ideal_bits: float  # the exact code length under its model and tables: what `estimate_bytes` says, in bits
     side_bits: float  # of those, what describes the array rather than lists its values
-    bits: int  # in the stream
+    coded_bytes: float  # in the stream
 
 
 def encode_arrays(arrays: Sequence[NDArray[Any]]) -> bytes:
@@ -108,7 +108,7 @@ def _encode(arrays: Sequence[NDArray[Any]]) -> tuple[bytes, list[Coded]]:
         writer.ends.append(len(writer.drawn))
         fits.append((fit.model, fit.bits, fit.side))
     data, bits = writer.data()
-    return data, [Coded(*fit, n) for fit, n in zip(fits, bits, strict=True)]
+    return data, [Coded(*fit, n / 8) for fit, n in zip(fits, bits, strict=True)]
 
 
 def _fit(array: NDArray[Any], steps: Steps) -> Fit:

@@ -20,7 +20,7 @@ from pgolf.formats.ans import HISTOGRAM, LARGE, LEVELS, UNIT
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-FINE = 64  # magnitudes below are counted one by one, those above in bins of an eighth of an octave, then a quarter
+FINE = 64  # magnitudes below are counted one by one; those above in bins of an eighth of an octave, then a quarter
 EDGES = np.array(
     [
         *range(FINE),
@@ -31,6 +31,7 @@ EDGES = np.array(
 BINS = len(EDGES) - 1
 MIDDLES = (EDGES[:-1] + EDGES[1:] - 1) / 2.0
 BLOCK = 64  # lines that are counted at a time
+MOST_COUNTS = 1 << 25  # of lines times bins: what has more is not worth the memory
 FEW = 1 << 16  # values of a matrix that is looked at more often
 GROUPS = 12  # that the other axis's lines are put in while an axis is solved
 NUMBER = 4.0  # bits of a header's number, about
@@ -274,7 +275,7 @@ def _scaled(values: NDArray[Any], steps: Steps) -> Fit:
     alone = [counts.by(axis, np.zeros(values.shape[1 - axis], np.int64)) for axis in (0, 1)]
     bits, shape, level = _one_sigma(alone[0].sum((0, 1)))
     best = Fit("one sigma", (shape, 0, level), values, bits + 3 * NUMBER, 3 * NUMBER)
-    if values.size == 1:
+    if values.size == 1 or max(values.shape) * counts.wide > MOST_COUNTS:
         return best
     lines = []
     for axis, own in enumerate(steps):
