@@ -6,7 +6,7 @@
 Both are one stack of asymmetric numeral systems (constriction's AnsCoder): nothing is framed, and since
 every count follows from the shapes and from what was decoded before, the stream holds no lengths. Weights
 of one sigma are drawn in one call, so a decoder of Python lines runs at the speed of the library. After
-the last symbol the stack is empty again, which an altered stream practically never is.
+the last symbol comes a mark, and the stack is empty again: an altered stream practically never ends so.
 
 Tables have to be the same on every machine. They are made of float64 additions, multiplications,
 divisions and square roots, which IEEE 754 rounds in one way, and of integers; no exp, no log, no erf. A
@@ -33,7 +33,9 @@ HISTOGRAM = len(SHAPES)
 UNIT = 32  # the level at which sigma is 1; eight levels to the octave
 LEVELS = 256
 LARGE = 72  # from this level on, sigma >= 32, a value's last bits are plain
+END = 165  # at the bottom of the stack: one that ran dry gives zeros for ever
 MOST = 1 << 27  # values in a stream
+ROWS, COLUMNS, ROW_STEPS, COLUMN_STEPS, ALIKE = 1, 2, 4, 8, 16  # parts of a matrix's description
 
 
 def power(level: int) -> float:
@@ -78,6 +80,18 @@ def table(level: int, shape: int) -> NDArray[np.int64]:
     return exact(np.concatenate([half[:0:-1], half]))
 
 
+def sent_weights(logs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Weights of -k..k from their logarithms, eight to the octave; 0 is none."""
+    weights = np.array([int(power(x) * 256) if x > 0 else 0 for x in logs.clip(0, 191).tolist()])
+    weights[len(weights) // 2] += 1
+    return weights
+
+
+def likeness(alike: int, total: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """What a row is expected to be that is `alike` eighths of the mean of `n` rows of this total."""
+    return (alike * total + 4 * n) // (8 * n or 1)
+
+
 def model(frequencies: NDArray[np.int64]) -> Any:
     return MODEL.Categorical((frequencies - 1).astype(np.float64), perfect=False)
 
@@ -95,6 +109,7 @@ class Reader:
     def __init__(self, data: bytes) -> None:
         self.coder = constriction.stream.stack.AnsCoder(np.frombuffer(data, "<u4").astype(np.uint32))
         self.last: dict[str, int] = {}
+        self.vectors = [np.zeros(1, np.int64)] * 2
 
     def draw(self, of: Any, n: int) -> NDArray[np.int64]:
         return self.coder.decode(of, n).astype(np.int64)
@@ -117,16 +132,14 @@ class Reader:
 
     def number(self, key: str) -> int:
         """One number of a header, near to the last of its kind."""
-        self.last[key] = now = self.last.get(key, 0) + int(self.gaussians(UNIT, 0, 1)[0])
+        self.last[key] = now = self.last.get(key, 0) + int(self.gaussians(UNIT + 12, 0, 1)[0])
         return now
 
     def histogram(self, n: int) -> NDArray[np.int64]:
         """Values under a table that is sent: the logarithms of its weights, as a vector."""
         largest = self.number("k") & 1023
         logs = self.vector(2 * largest + 1, "h")
-        weights = np.array([int(power(x) * 256) if x > 0 else 0 for x in np.clip(logs, 0, 191).tolist()])
-        weights[largest] += 1
-        return self.values(largest, model(exact(weights)), n)
+        return self.values(largest, model(exact(sent_weights(logs))), n)
 
     def vector(self, n: int, kind: str) -> NDArray[np.int64]:
         """Values near the level that the values before them have: all of the way to the last value, or
@@ -145,28 +158,40 @@ class Reader:
         return out
 
     def matrix(self, rows: int, cols: int) -> NDArray[np.int64]:
-        """Values whose sigmas are a row's times a column's."""
+        """Values whose sigmas are a row's times a column's, around what the rows before say. The last vector
+        is taken for the rows' steps, in eighths of an octave, and the one before it for the columns'."""
         if not rows * cols:
             return np.zeros((rows, cols), np.int64)
-        shape = self.number("s")
+        shape, parts = self.number("s"), self.number("p")
+        alike = self.vector(rows, "a") if parts & ALIKE else np.zeros(rows, np.int64)
         if shape == HISTOGRAM:
-            return self.histogram(rows * cols).reshape(rows, cols)
-        levels, by = np.full((rows, cols), self.number("l")), self.number("by")
-        if by & 1:
-            levels += self.number("r") * self.vector(rows, "r")[:, None]
-        if by & 2:
-            levels += self.number("c") * self.vector(cols, "c")
-        flat = levels.clip(0, LEVELS - 1).astype(np.uint8).ravel()
-        out = np.empty(len(flat), np.int64)
-        out[np.argsort(flat, kind="stable")] = np.concatenate(
-            [self.gaussians(level, shape & 7, int(n)) for level, n in enumerate(np.bincount(flat)) if n]
-        )
-        return out.reshape(rows, cols)
+            out = self.histogram(rows * cols).reshape(rows, cols)
+        else:
+            levels = np.full((rows, cols), self.number("l"))
+            if parts & ROW_STEPS:
+                levels -= self.vectors[-1][:, None]
+            if parts & ROWS:
+                levels += self.number("r") * self.vector(rows, "r")[:, None]
+            if parts & COLUMN_STEPS:
+                levels -= self.vectors[-2]
+            if parts & COLUMNS:
+                levels += self.number("c") * self.vector(cols, "c")
+            flat = levels.clip(0, LEVELS - 1).astype(np.uint8).ravel()
+            out = np.empty((rows, cols), np.int64)
+            out.ravel()[np.argsort(flat, kind="stable")] = np.concatenate(
+                [self.gaussians(level, shape & 7, int(n)) for level, n in enumerate(np.bincount(flat)) if n]
+            )
+        total, n = np.zeros(cols, np.int64), 0
+        for i in np.flatnonzero(alike).tolist():
+            out[i] += likeness(int(alike[i]), total, n)
+            total, n = total + out[i], n + 1
+        return out
 
     def array(self, shape: tuple[int, ...]) -> NDArray[Any]:
         """An array of any rank: what is not a matrix is a vector, or a matrix of its first axis by the rest."""
         if len(shape) < 2:
             wide = self.vector(prod(shape), "v")
+            self.vectors.append(wide)
         else:
             wide = self.matrix(shape[0], prod(shape[1:]))
         narrow = wide.astype(np.int16)
@@ -179,12 +204,12 @@ def decode_arrays(data: bytes, shapes: Sequence[tuple[int, ...]]) -> list[NDArra
     Raises:
         ValueError: if `data` is not a stream of arrays of these shapes.
     """
-    if any(n < 0 for shape in shapes for n in shape) or sum(map(prod, shapes)) > MOST:
+    if any(not 0 <= n <= MOST for shape in shapes for n in shape) or sum(map(prod, shapes)) > MOST:
         raise ValueError(f"a stream holds at most {MOST} values")
     if len(data) % 4:
         raise ValueError("a stream is whole words of four bytes")
     reader = Reader(data)
     arrays = [reader.array(shape) for shape in shapes]
-    if not reader.coder.is_empty():
+    if reader.coder.decode(MODEL.Uniform(256)) != END or not reader.coder.is_empty():
         raise ValueError("a stream ends where its last array does")
     return arrays
