@@ -27,7 +27,14 @@ from pydantic import Field
 from torch import Tensor
 
 from pgolf.errors import Infeasible, InfeasibleTrial
-from pgolf.formats.quantized import COARSEST, FINEST, QuantizedMatrix, step_codes, steps_of
+from pgolf.formats.quantized import (
+    COARSEST,
+    FINEST,
+    STEPS_PER_OCTAVE,
+    QuantizedMatrix,
+    step_codes,
+    steps_of,
+)
 from pgolf.model.roles import Role
 from pgolf.quantize.forms import FisherGrid, Form, TwoSided, TypeClips, floored, relative_steps, worth
 from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection, batches
@@ -41,7 +48,14 @@ MOST_CODE = 32_767  # int16
 TOLERANCE, TOLERANCE_BYTES = 0.0005, 1000  # of the target; what may be left of it
 PASSES = 16
 GAUSSIAN_BITS = 2.047  # entropy of a Gaussian in steps of its deviation
+STAGGER = (
+    0.25 / STEPS_PER_OCTAVE
+)  # octaves over which equal rows are spread: a quarter of what rounding moves them
+GOLDEN = (math.sqrt(5) - 1) / 2
+MOST_KAPPA = 40.0  # its logarithm, either way: beyond all steps there are
 LEAST_BITS, MOST_BITS = 0.5, 12.0  # a weight: where the search may begin
+
+Point = tuple[int, float]  # bytes, log2 kappa
 
 
 class RateDistortion(QuantizerSection):
@@ -110,38 +124,42 @@ def land(
     `slope`: bytes per unit of log2 kappa, at high rates.
     """
     allowed = min(max(int(target * TOLERANCE), 8), TOLERANCE_BYTES)
-    fits: tuple[int, float, Matrices] | None = None  # bytes, log kappa
-    over: tuple[int, float] | None = None
+    best: tuple[int, Matrices] | None = None
+    least = math.inf
+    fits: Point | None = None
+    over: Point | None = None
     log_kappa = guess
-    for _ in range(PASSES):
+    for turn in range(PASSES):
         matrices = solved(log_kappa)
         size = measure(matrices)
+        least = min(least, size)
         if size <= target:
-            if fits is None or size > fits[0]:
-                fits = size, log_kappa, matrices
-        elif over is None or size < over[0]:
+            fits = size, log_kappa
+            if best is None or size > best[0]:
+                best = size, matrices
+        else:
             over = size, log_kappa
-        if fits is not None and target - fits[0] <= allowed:
+        if best is not None and target - best[0] <= allowed:
             break
-        aim = target - allowed / 2
-        log_kappa = _next(fits, over, aim, size, log_kappa, slope)
-        if not -40 < log_kappa < 40:
+        before, log_kappa = log_kappa, _next(fits, over, target - allowed / 2, slope, turn)
+        if log_kappa == before:
             break
-    if fits is None:
-        assert over is not None
-        raise InfeasibleTrial(Infeasible(reason="artifact_bytes", measured=over[0], limit=target))
-    return fits[2]
+    if best is None:
+        raise InfeasibleTrial(Infeasible(reason="artifact_bytes", measured=least, limit=target))
+    return best[1]
 
 
-def _next(
-    fits: tuple[int, float, Matrices] | None, over: tuple[int, float] | None, aim: float, size: int,
-    log_kappa: float, slope: float,
-) -> float:  # fmt: skip
-    """Regula falsi between the best on either side, kept off its ends; the entropy's slope until there are two."""
+def _next(fits: Point | None, over: Point | None, aim: float, slope: float, turn: int) -> float:
+    """By the entropy's slope, and further every time, until one fits and one does not; then between the two.
+
+    Regula falsi, kept off the ends. Every third turn the middle: sizes are not quite a function of kappa that
+    rises and falls with it, and where they jump or stand still a chord does not get on.
+    """
     if fits is None or over is None:
-        step = (aim - size) / slope
-        return log_kappa + math.copysign(max(abs(step), 1e-4), step) * 1.05
-    share = (aim - fits[0]) / (over[0] - fits[0])
+        size, log_kappa = fits or over or (0, 0.0)
+        step = (aim - size) / slope * 1.05 * 1.3**turn
+        return min(max(log_kappa + math.copysign(max(abs(step), 1e-4), step), -MOST_KAPPA), MOST_KAPPA)
+    share = 0.5 if turn % 3 == 2 else (aim - fits[0]) / (over[0] - fits[0])
     return fits[1] + (over[1] - fits[1]) * min(max(share, 0.02), 0.98)
 
 
@@ -200,11 +218,14 @@ class _Part:
         return {name: (mean, self.w[0].numel()) for name, mean in zip(self.names, means, strict=True)}
 
     def steps(self, kappa: float, clips: dict[str, float]) -> tuple[Tensor, Tensor | None]:
-        """Row and column step codes."""
+        """Row and column step codes. Rows of one step change their codes one after the other as kappa falls."""
         row, col = self._relative(clips)
-        finest = step_codes(self.w.abs().amax(2) * (1.5 / MOST_CODE))
-        codes = torch.maximum(step_codes(kappa * row), finest)
-        return codes, None if col is None else step_codes(col).clamp(FINEST // 2, COARSEST // 2)
+        across = None if col is None else step_codes(col).clamp(FINEST // 2, COARSEST // 2)
+        scaled = self.w if across is None else self.w / steps_of(across).unsqueeze(1)
+        finest = step_codes(scaled.abs().amax(2) * (1.5 / MOST_CODE))
+        turns = torch.arange(row.shape[1], dtype=torch.float64, device=row.device) * GOLDEN % 1
+        codes = torch.maximum(step_codes(kappa * row * 2 ** (STAGGER * (turns - 0.5))), finest)
+        return codes, across
 
     def _relative(self, clips: dict[str, float]) -> tuple[Tensor, Tensor | None]:
         clip = torch.tensor([clips[n] for n in self.names], dtype=torch.float64, device=self.w.device)

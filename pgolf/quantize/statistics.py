@@ -38,10 +38,10 @@ RARE = 0.01  # of the mean: what a row that calibration never met counts as
 class Statistics:
     """By parameter name. Empty where a quantizer needs none."""
 
-    hessians: Mapping[str, Float[Tensor, "cols cols"]] = field(default_factory=dict)
-    lookups: Mapping[str, Float[Tensor, "cols cols"]] = field(default_factory=dict)
-    rows: Mapping[str, Float[Tensor, " rows"]] = field(default_factory=dict)
-    full: Mapping[str, Float[Tensor, "rows rows"]] = field(default_factory=dict)
+    hessians: Mapping[str, Float[Tensor, "_ _"]] = field(default_factory=dict)  # [cols, cols]
+    lookups: Mapping[str, Float[Tensor, "_ _"]] = field(default_factory=dict)  # [cols, cols]
+    rows: Mapping[str, Float[Tensor, " _"]] = field(default_factory=dict)  # [rows]
+    full: Mapping[str, Float[Tensor, "_ _"]] = field(default_factory=dict)  # [rows, rows]
 
     def inputs(self, name: str) -> Float[Tensor, "cols cols"] | None:
         """A of a matrix, both sides of the tied table in one; None for tables and gates, whose columns count alike."""
