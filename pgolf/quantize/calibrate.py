@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,7 +30,7 @@ from pgolf.model.roles import Role
 from pgolf.quantize.self_generated import SelfGenerated
 from pgolf.quantize.statistics import RARE, Statistics
 from pgolf.runtime import Clock, Runtime
-from pgolf.section import Section
+from pgolf.section import RuleBroken, Section
 from pgolf.stage import Metrics, Stage
 
 ROWS = 16
@@ -57,6 +57,16 @@ class Calibrate(Section):
     source: Annotated[TrainingText | SelfGenerated, Field(discriminator="kind")] = TrainingText()
     fisher: Fisher | None = None
 
+    @model_validator(mode="after")
+    def _within(self) -> "Calibrate":
+        if self.fisher is not None and self.fisher.tokens > self.tokens:
+            raise RuleBroken(
+                "the Fisher information is measured on calibration text",
+                f"fisher.tokens={self.fisher.tokens}, tokens={self.tokens}",
+                f"fisher.tokens={self.tokens} at most",
+            )
+        return self
+
 
 def _calibrate(
     checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, seed: int, calibrate: Calibrate
@@ -72,7 +82,7 @@ def _calibrate(
         hessians = {name: gram / (count * calibrate.context) for name, gram in sums.items()}
         statistics = Statistics(hessians)
         if calibrate.fisher is not None:
-            used = min(max(calibrate.fisher.tokens // calibrate.context, 1), count)
+            used = max(calibrate.fisher.tokens // calibrate.context, 1)
             mine = [(at, row) for at, row in enumerate(own) if row < used]
             statistics = _fisher(network, rows, mine, used, seed, calibrate.fisher, hessians, runtime)
     if runtime.leads:

@@ -59,7 +59,7 @@ class Asymmetric(Section):
     kind: Literal["asymmetric"] = "asymmetric"
     group: int = Field(64, ge=1)
     scales: Literal["column", "tensor"] = "column"  # of A; the records have one for the tensor
-    otherwise: Symmetric | None = None  # where `group` does not divide the columns; None: an error
+    otherwise: Symmetric | None = Symmetric()  # where `group` does not divide the columns; None: an error
 
 
 class Lqer(QuantizerSection):

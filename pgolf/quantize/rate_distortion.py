@@ -128,6 +128,7 @@ def land(
     least = math.inf
     fits: Point | None = None
     over: Point | None = None
+    assert math.isfinite(guess), "statistics are numbers"
     log_kappa = guess
     for turn in range(PASSES):
         matrices = solved(log_kappa)
@@ -190,10 +191,12 @@ class _Part:
         g = torch.stack([p.statistics.rows[n].double() for n in self.names]).to(device)
         self.g = floored(g, WORTHLESS).clamp_min(1e-30)
         self.cols = factor(self._hessians().to(device), self.section.damping, self.section.act_order)
-        self.d = self.cols.pivots.masked_fill(self.cols.dead, 0)
-        self.d = self.d.masked_scatter(
-            self.cols.dead, self.d.mean(1, keepdim=True).expand_as(self.d)[self.cols.dead]
-        )
+        alive = self.cols.pivots.masked_fill(self.cols.dead, 0)
+        usual = alive.sum(1, keepdim=True) / (~self.cols.dead).sum(1, keepdim=True).clamp_min(1)
+        usual = torch.where(
+            usual > 0, usual, torch.ones_like(usual)
+        )  # nothing was ever seen: all codes are 0
+        self.d = torch.where(self.cols.dead, usual, alive)
         if self.two_sided:
             form = self.section.form
             assert isinstance(form, TwoSided)
@@ -203,14 +206,12 @@ class _Part:
             self.g = self.rows.pivots
 
     def _hessians(self) -> Float[Tensor, "batch cols cols"]:
-        s, cols = self.problem.statistics, self.w.shape[2]
+        cols = self.w.shape[2]
         if self.problem.roles[self.names[0]] in (Role.TABLE, Role.GATE):
             return torch.eye(cols, dtype=torch.float64).expand(len(self.names), cols, cols)
-        found = []
-        for name in self.names:
-            h = s.hessians[name].double()
-            found.append(h + s.lookups[name].double() if name in s.lookups else h)
-        return torch.stack(found)
+        found = {name: self.problem.statistics.inputs(name) for name in self.names}
+        assert all(h is not None for h in found.values()), "every matrix was seen at work"
+        return torch.stack([h for h in found.values() if h is not None])
 
     def worths(self) -> dict[str, tuple[float, int]]:
         """By name: mean of g d std^2, and the number of weights it is the mean over."""
@@ -243,7 +244,7 @@ class _Part:
         """The matrices at this kappa."""
         row, col = self.steps(kappa, clips)
         step = steps_of(row.unsqueeze(2) if col is None else row.unsqueeze(2) + col.unsqueeze(1)).double()
-        shrink = self._shrink(step)
+        shrink = self._shrink(step, kappa)
         assert self.cols is not None
         if self.rows is not None:
             codes = sweep_two_sided(self.w, self.rows, self.cols, step, MOST_CODE, shrink)
@@ -256,15 +257,14 @@ class _Part:
             for i, n in enumerate(self.names)
         }
 
-    def _shrink(self, step: Tensor) -> Tensor | None:
-        """Of codes, where rounding pays `rate_aware` of the price: 1 / (1 + eta / (12 rho (std / step)^2))."""
+    def _shrink(self, step: Tensor, kappa: float) -> Tensor | None:
+        """Of codes, where rounding pays `rate_aware` of the price: 1 / (1 + eta / (12 rho (std / step)^2)).
+
+        rho = g d step^2 / kappa^2 is 1 where steps are what the form says a weight is worth.
+        """
         eta = self.section.rate_aware
         if not eta:
             return None
-        rho = (
-            self.d.unsqueeze(1)
-            * step.square()
-            / (self.d.unsqueeze(1) * step.square()).mean((1, 2), keepdim=True)
-        )
+        rho = self.g.unsqueeze(2) * self.d.unsqueeze(1) * (step / kappa).square()
         sigmas = self.spread.unsqueeze(2) / step
-        return 1 / (1 + eta / (12 * rho * sigmas.square().clamp_min(1e-6)))
+        return 1 / (1 + eta / (12 * rho * sigmas.square()).clamp_min(1e-6))

@@ -40,7 +40,12 @@ class SdClip(Section):
 
     def row_codes(self, w: Float[Tensor, "rows cols"]) -> Int16[Tensor, " rows"]:
         """The step code of each row: the precision it is stored and used in."""
-        return step_codes(self.clip_sigmas * w.double().std(dim=1, correction=0) / self.qmax)
+        wide = w.double()
+        spread = wide.std(dim=1, correction=0)
+        widest = (
+            wide.abs().amax(dim=1) / self.clip_sigmas
+        )  # of a row that does not vary, as one of one weight
+        return step_codes(self.clip_sigmas * torch.where(spread > 0, spread, widest) / self.qmax)
 
     def codes(self, w: Float[Tensor, "*any"], step: Float[Tensor, "*any_too"]) -> Float[Tensor, "*any"]:
         """Nearest codes on the grid, as floats; divides by the step that will be stored."""

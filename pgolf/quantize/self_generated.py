@@ -18,6 +18,8 @@ from pgolf.formats.shards import BOS
 from pgolf.model.gpt import Gpt
 from pgolf.section import Section
 
+ROWS = 16  # texts written side by side
+
 
 class SelfGenerated(Section):
     kind: Literal["self_generated"] = "self_generated"
@@ -40,8 +42,11 @@ class SelfGenerated(Section):
             firsts = [torch.randint(network.vocab_size, (1,), generator=g) for g in draws]
             tokens[:, 1] = torch.cat(firsts) if firsts else tokens[:, 1]
         for at in range(2, context):
-            past = tokens[:, :at].to(network.device), starts[:, :at].to(network.device)
-            p = (network(*past)[:, -1].double() / self.temperature).softmax(-1).cpu()
-            for row, g in enumerate(draws):
-                tokens[row, at] = torch.multinomial(p[row], 1, generator=g)
+            for first in range(0, len(seeds), ROWS):
+                some = slice(first, first + ROWS)
+                past = (t[some, :at].to(network.device) for t in (tokens, starts))
+                last = network.raw_logits(network.hidden(*past)[:, -1:]).float()
+                p = (network.softcapped(last)[:, 0].double() / self.temperature).softmax(-1).cpu()
+                for row, g in zip(range(first, first + len(p)), draws[some], strict=True):
+                    tokens[row, at] = torch.multinomial(p[row - first], 1, generator=g)
         return tokens, starts

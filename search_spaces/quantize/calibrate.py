@@ -21,6 +21,6 @@ def calibrate(trial: BaseTrial, at: str, context: int, fisher: bool = False, ful
             source = self_generated(trial, f"{at}.source")
     measured = None
     if fisher:
-        passes = trial.suggest_categorical(f"{at}.fisher.tokens", [4096, 16_384, 65_536])
+        passes = min(trial.suggest_categorical(f"{at}.fisher.tokens", [4096, 16_384, 65_536]), tokens)
         measured = Fisher(tokens=passes, full=full)
     return Calibrate(tokens=tokens, context=context, source=source, fisher=measured)
