@@ -135,7 +135,7 @@ def artifact_bytes(config: RunConfig, network: Gpt) -> int:
         coded = role.is_matrix or role is Role.GATE
         bits += config.quantize.expected_bits(role, *p.shape) if coded else 16 * p.numel()
     least = int(bits / 8) + code_bytes(config.model)
-    return max(least, config.rules.artifact_bytes) if config.quantize.solves_for_bytes else least
+    return config.quantize.expected_artifact_bytes(least, config.rules.artifact_bytes)
 
 
 def code_bytes(model: Section) -> int:

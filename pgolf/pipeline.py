@@ -273,14 +273,12 @@ def tokens_of(result: Result, store: Store) -> Artifact | None:
     return store.find(data, result.stages[data].key) if data in result.stages else None
 
 
-def bundle_of(result: Result, store: Store, runtime: Runtime) -> Path:
-    """The file that scores a result's artifact: the one that was counted, or, where the store no longer has
-    it, one made of the present sources."""
+def bundle_of(result: Result, store: Store) -> Path:
+    """The file that scores a result's artifact and was counted with it. Raises StoreError if it is gone."""
     counted = store.find(BUNDLED.name, result.stages["bundle"].key) if "bundle" in result.stages else None
     if counted is None:
-        config = parse_config(result.config)
-        counted = code_artifact(
-            store, runtime, model=config.model, evaluate=config.evaluate, pack=config.pack
+        raise StoreError(
+            "the store still has the bundle that was counted", f"{result.name} in {store.root}", REMAKE
         )
     return counted.path / BUNDLE
 

@@ -64,6 +64,11 @@ class RunConfig(Section):
                 "the two-sided form wants whole output covariances",
                 "calibrate.fisher.full=false", "--set calibrate.fisher.full=true",
             )  # fmt: skip
+        if (wanted := self.quantize.expected_artifact_bytes(0, cap := self.rules.artifact_bytes)) > cap:
+            raise RuleBroken(
+                "a quantizer's target_bytes are within the rules' cap",
+                f"target_bytes={wanted}, rules.artifact_bytes={cap}", f"target_bytes={cap} at most",
+            )  # fmt: skip
         if self.train.loader.kind == "packed" and self.model.rope.scaling is not None:
             raise RuleBroken(
                 "rows of packed documents leave RoPE's frequencies alone",

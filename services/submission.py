@@ -33,7 +33,6 @@ from pgolf.fresh import run_alone
 from pgolf.pack.bundle import BUNDLE
 from pgolf.pipeline import bundle_of, packed_of, tokens_of
 from pgolf.run import RunConfig, parse_config, to_yaml
-from pgolf.runtime import Runtime
 from pgolf.section import Section
 from pgolf.stage import Store
 from services.wording import bits, seconds, whole
@@ -44,6 +43,7 @@ CREDIT = re.compile(r"PR \d+(?:, \d+)*|arXiv[: ]\d{4}\.\d{5}|arxiv\.org/abs/\d{4
 CURVES = ("train_loss", "val_bpb")
 
 Curves = Mapping[str, list[tuple[int, float, float | None]]]  # name -> (step, value, seconds of training)
+ALLOWED = ("torch", "numpy", "sentencepiece", "brotli", "constriction")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,11 @@ def export(
     """
     config = parse_config(result.config)
     packed = packed_of(result, store)
+    if config.pack.kind in ("zstd", "zpaq"):
+        raise UserError(
+            f"a submission is read with {', '.join(ALLOWED)} alone", f"pack.kind={config.pack.kind}",
+            "run the config again with --set 'pack={kind: ans}'",
+        )  # fmt: skip
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         raise UserError(
             "an export writes a new folder, or an empty one", str(out), "another --out, or --force"
@@ -97,7 +102,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".exporting-") as work:
         folder = Path(work) / "submission"
         folder.mkdir()
-        shutil.copyfile(bundle_of(result, store, Runtime()), folder / BUNDLE)
+        shutil.copyfile(bundle_of(result, store), folder / BUNDLE)
         shutil.copyfile(packed.path / ARTIFACT, folder / ARTIFACT)
         if tokens is not None and (tokens.path / TOKENIZER).is_file():
             shutil.copyfile(tokens.path / TOKENIZER, folder / TOKENIZER)
@@ -108,18 +113,26 @@ def export(
         (folder / f"train_seed{result.seed}.log").write_text(log)
         (folder / "config.yaml").write_text(to_yaml(config))
         result.write(folder / "result.json")
+        skipped, scored = _why_not(result, config, tokens, check), None
+        if skipped is None and tokens is not None:
+            scored = _scored(result, config, folder, tokens.path)  # before what may lie at `out` is given up
         if out.exists():
             out.rename(Path(work) / "before")
         folder.rename(out)
+    return Exported(out, summary, result.bpb, scored=scored, skipped=skipped)
+
+
+def _why_not(result: Result, config: RunConfig, tokens: Artifact | None, check: bool) -> str | None:
+    """Why the exported file is not run; None if it is."""
     if not check:
-        return Exported(out, summary, result.bpb, skipped="it was not asked for")
+        return "it was not asked for"
     if result.bpb is None:
-        return Exported(out, summary, None, skipped="the trial was not scored")
+        return "the trial was not scored"
     if tokens is None:
-        return Exported(out, summary, result.bpb, skipped="the store no longer has the select split")
+        return "the store no longer has the select split"
     if config.rules.gang.device == "cuda" and not _has_gpu():
-        return Exported(out, summary, result.bpb, skipped="the trial ran on a GPU, and here is none")
-    return Exported(out, summary, result.bpb, scored=_scored(result, config, out, tokens.path))
+        return "the trial ran on a GPU, and here is none"
+    return None
 
 
 def _has_gpu() -> bool:

@@ -42,6 +42,12 @@ def packed_bytes(model: QuantizedModel, pack: Packer) -> int:
     return len(encode(sorted_hidden(model), pack.codec()))
 
 
+class Reads(Section):
+    """What of a packer its bundle depends on."""
+
+    codec: str
+
+
 def _bundle(
     _sources: Path,
     *,
@@ -49,9 +55,9 @@ def _bundle(
     runtime: Runtime,
     model: Section,
     evaluate: Section,
-    pack: Packer,
+    reads: Reads,
 ) -> Metrics:
-    (out / BUNDLE).write_bytes(bundle(model, evaluate, unneeded(pack.kind)))
+    (out / BUNDLE).write_bytes(bundle(model, evaluate, unneeded(reads.codec)))
     return {"code_bytes": (out / BUNDLE).stat().st_size}
 
 
@@ -60,7 +66,8 @@ def code_artifact(
 ) -> Artifact:
     """The bundle of a trial as an input of the pack stage: made again where a source that it may hold changed."""
     sources = Artifact(Path(), sources_digest())
-    return BUNDLED(store, sources, runtime=runtime, model=model, evaluate=evaluate, pack=pack)
+    reads = Reads(codec=pack.kind)
+    return BUNDLED(store, sources, runtime=runtime, model=model, evaluate=evaluate, reads=reads)
 
 
 BUNDLED = Stage("bundle", 1, _bundle)

@@ -82,6 +82,9 @@ class Lqer(QuantizerSection):
     def solves_for_bytes(self) -> bool:
         return self.base.solves_for_bytes
 
+    def expected_artifact_bytes(self, least: int, cap: int) -> int:
+        return self.base.expected_artifact_bytes(least, cap)
+
     def expected_bits(self, role: Role, rows: int, cols: int) -> float:
         """The table, the largest, is first in line; which others are corrected, a few KB each, training decides."""
         own = self.base.expected_bits(role, rows, cols)

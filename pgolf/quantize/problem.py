@@ -49,6 +49,10 @@ class QuantizerSection(Section):
         """Whether the byte target decides the result."""
         return False
 
+    def expected_artifact_bytes(self, least: int, cap: int) -> int:
+        """Of an artifact that comes to `least` by `expected_bits`, code and all, under this cap."""
+        return least
+
     @abstractmethod
     def expected_bits(self, role: Role, rows: int, cols: int) -> float:
         """What a matrix is expected to cost after entropy coding, steps included: for the cost model.

@@ -50,6 +50,9 @@ class Pruned(QuantizerSection):
     def solves_for_bytes(self) -> bool:
         return True
 
+    def expected_artifact_bytes(self, least: int, cap: int) -> int:
+        return min(self.base.expected_artifact_bytes(least, cap), self.target_bytes or cap)
+
     def expected_bits(self, role: Role, rows: int, cols: int) -> float:
         """Of what is left when every +-1 is gone, if codes are as Gaussian as their number of bits."""
         count = max(rows * cols, 1)

@@ -75,6 +75,9 @@ class RateDistortion(QuantizerSection):
     def solves_for_bytes(self) -> bool:
         return True
 
+    def expected_artifact_bytes(self, least: int, cap: int) -> int:
+        return max(least, self.target_bytes or cap)
+
     def expected_bits(self, role: Role, rows: int, cols: int) -> float:
         return LEAST_BITS * rows * cols
 

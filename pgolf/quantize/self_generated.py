@@ -44,8 +44,8 @@ class SelfGenerated(Section):
         for at in range(2, context):
             for first in range(0, len(seeds), ROWS):
                 some = slice(first, first + ROWS)
-                past = (t[some, :at].to(network.device) for t in (tokens, starts))
-                last = network.raw_logits(network.hidden(*past)[:, -1:]).float()
+                past = tokens[some, :at].to(network.device), starts[some, :at].to(network.device)
+                last = network.raw_logits(network.hidden(past[0], past[1])[:, -1:]).float()
                 p = (network.softcapped(last)[:, 0].double() / self.temperature).softmax(-1).cpu()
                 for row, g in zip(range(first, first + len(p)), draws[some], strict=True):
                     tokens[row, at] = torch.multinomial(p[row - first], 1, generator=g)

@@ -57,6 +57,11 @@ def quantize_stage(measure: Measure) -> Stage:
         trained = Checkpoint.read(checkpoint)
         roles = assemble(trained.model, trained.vocab_size, trained.weights, "cpu").roles
         candidates = {n: w for n, w in trained.weights.items() if roles[n].is_matrix or roles[n] is Role.GATE}
+        for name, w in candidates.items():
+            if not w.isfinite().all():
+                raise ValueError(
+                    f"weights are numbers, and {name} holds NaN or infinity: the checkpoint is broken"
+                )
         known = Statistics.read(statistics[0]) if statistics else Statistics()
 
         def built(matrices: Mapping[str, Matrix]) -> QuantizedModel:
