@@ -34,7 +34,7 @@ from pgolf.pack.bundle import BUNDLE
 from pgolf.pipeline import bundle_of, packed_of, tokens_of
 from pgolf.run import RunConfig, parse_config, to_yaml
 from pgolf.section import Section
-from pgolf.stage import Store
+from pgolf.stage import Artifact, Store
 from services.wording import bits, seconds, whole
 
 RECORD_TRACK, OTHER_TRACK = "track_10min_16mb", "track_non_record_16mb"
@@ -119,7 +119,7 @@ def export(
         if out.exists():
             out.rename(Path(work) / "before")
         folder.rename(out)
-    return Exported(out, summary, result.bpb, scored=scored, skipped=skipped)
+    return Exported(out, summary, result.bpb, scored=scored, skipped=skipped or "")
 
 
 def _why_not(result: Result, config: RunConfig, tokens: Artifact | None, check: bool) -> str | None:

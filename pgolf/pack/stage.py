@@ -42,12 +42,6 @@ def packed_bytes(model: QuantizedModel, pack: Packer) -> int:
     return len(encode(sorted_hidden(model), pack.codec()))
 
 
-class Reads(Section):
-    """What of a packer its bundle depends on."""
-
-    codec: str
-
-
 def _bundle(
     _sources: Path,
     *,
@@ -55,9 +49,9 @@ def _bundle(
     runtime: Runtime,
     model: Section,
     evaluate: Section,
-    reads: Reads,
+    pack: Packer,
 ) -> Metrics:
-    (out / BUNDLE).write_bytes(bundle(model, evaluate, unneeded(reads.codec)))
+    (out / BUNDLE).write_bytes(bundle(model, evaluate, unneeded(pack.kind)))
     return {"code_bytes": (out / BUNDLE).stat().st_size}
 
 
@@ -66,8 +60,8 @@ def code_artifact(
 ) -> Artifact:
     """The bundle of a trial as an input of the pack stage: made again where a source that it may hold changed."""
     sources = Artifact(Path(), sources_digest())
-    reads = Reads(codec=pack.kind)
-    return BUNDLED(store, sources, runtime=runtime, model=model, evaluate=evaluate, reads=reads)
+    kind = type(pack)()  # how hard it packs is no matter of code
+    return BUNDLED(store, sources, runtime=runtime, model=model, evaluate=evaluate, pack=kind)
 
 
 BUNDLED = Stage("bundle", 1, _bundle)
