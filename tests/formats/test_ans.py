@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pgolf.formats import ans
 from pgolf.formats.ans import HISTOGRAM, LARGE, ONE, SHAPES, decode_arrays
-from pgolf.pack.ans_coding import encode_arrays
+from pgolf.pack.ans_coding import _Writer, encode_arrays
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "ans.bin"
 TABLES_DIGEST = "b242b3589772940f38a49b1d4cd61b3da32d838410396029e1fc7c0a98fab74c"
@@ -132,6 +132,15 @@ def test_tables_heed_no_setting_of_numpy_or_decimal():
     assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("alike", "total", "n", "want"),
+    [(8, 5, 2, 3), (8, 4, 3, 1), (8, 5, 3, 2), (8, -5, 2, -2), (4, 6, 1, 3), (16, 7, 2, 7), (8, 9, 0, 72)],
+)
+def test_what_is_alike_is_a_rounded_share_of_the_mean(alike, total, n, want):
+    """Halves upward. Before the first row the total is zero, whatever is divided by."""
+    assert ans.likeness(alike, np.array([total, 0]), n).tolist() == [want, 0]
+
+
 # The stream
 
 
@@ -213,7 +222,13 @@ def test_cut_lengthened_and_foreign_streams_are_refused():
     shapes = [a.shape for a in small_arrays()]
     for end in range(len(whole)):
         assert not read_or_refuse(whole[:end], shapes)
-    assert not read_or_refuse(whole + b"\1\0\0\0", shapes)
+    for more in [
+        bytes(4),
+        b"\1\0\0\0",
+        *(bytes([0, 0, i, 0]) for i in range(1, 256)),
+    ]:  # one is like the mark
+        assert not read_or_refuse(whole + more, shapes)
+        assert not read_or_refuse(more + whole, shapes)
     for _ in range(300):
         assert not read_or_refuse(rng.randbytes(4 * rng.randrange(1, 400)), shapes)
 
@@ -228,6 +243,16 @@ def test_other_shapes_than_were_written_are_refused_or_read_in_bounds(shapes):
 def test_impossible_shapes_are_refused_unread(shape):
     with pytest.raises(ValueError, match="a stream holds"):
         decode_arrays(GOLDEN.read_bytes(), [shape])
+
+
+def test_a_table_of_a_table_of_a_table_is_not_believed():
+    """A sent histogram's own vector says that it has a histogram too: read as a shape, it has none."""
+    writer = _Writer()
+    writer.told(0, 0, HISTOGRAM, 1, 0, 0, HISTOGRAM, 32, np.array([9, 0, 0]), np.array([1, -1, 0, 0, 1]))
+    want = writer.array((5,))
+    writer.ends.append(len(writer.drawn))
+    (got,) = decode_arrays(writer.data()[0], [(5,)])
+    assert np.array_equal(got, want)
 
 
 def test_an_empty_list_is_an_empty_stream():

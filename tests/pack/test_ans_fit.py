@@ -85,3 +85,10 @@ def test_levels_that_noise_alone_would_want_are_not_paid_for():
     """Forty values tell a sigma to a sixth: on equal rows no levels are sent, on clearly unequal ones they are."""
     assert fit_matrix(scaled(rows=400, cols=40)).header[1] == 0
     assert fit_matrix(scaled(rows=400, cols=40, by_row=0.3)).header[1] == ans.ROWS
+
+
+def test_levels_are_chosen_with_their_own_price_in_view():
+    """Rows that hardly differ: it pays to say so roughly. Each row's own best level would not."""
+    a = scaled(rows=600, cols=60, by_row=0.1)
+    fit = fit_matrix(a)
+    assert fit.header[1] == ans.ROWS and fit.side < 600
