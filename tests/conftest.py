@@ -62,7 +62,7 @@ def tiny_trial(tmp_path_factory: pytest.TempPathFactory) -> TinyTrial:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     config, store, runtime = tiny(), Store(shared / "tiny-store"), Runtime()
-    with _alone(shared / "tiny-store.lock"):
+    with alone(shared / "tiny-store.lock"):
         result = run_trial(config, store, runtime)
         assert result is not None
         return TinyTrial(store, config, result, validate(result, store, runtime))
@@ -84,7 +84,7 @@ def tokenizer(tiny_tokens: Path) -> "Tokenizer":
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

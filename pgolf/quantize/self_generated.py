@@ -25,7 +25,7 @@ class SelfGenerated(Section):
     kind: Literal["self_generated"] = "self_generated"
     temperature: float = Field(0.8, gt=0)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def rows(
         self, network: Gpt, seeds: list[int], context: int
     ) -> tuple[Int[Tensor, "rows time"], Bool[Tensor, "rows time"]]:

@@ -8,6 +8,7 @@ import json
 import random
 import struct
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -114,11 +115,11 @@ def _strange(value: Any, rng: Rng) -> None:
         if turn < 0.1:
             del value[key]
         elif turn < 0.2 and isinstance(value, list):
-            value.insert(key, value[key])
+            value.insert(key, deepcopy(value[key]))
         elif turn < 0.5 and isinstance(value[key], int):
             value[key] += rng.choice([-1, 1, 10, -10])
         else:
-            value[key] = rng.choice(STRANGE)
+            value[key] = deepcopy(rng.choice(STRANGE))
         return
 
 
