@@ -120,4 +120,4 @@ def test_what_is_far_beyond_a_limit_is_impossible():
 def test_code_bytes_are_near_those_of_the_bundle(name):
     config = recipe(name)
     made = bundle(config.model, config.evaluate, unneeded(config.pack.kind))
-    assert code_bytes(config.model) == pytest.approx(len(made), rel=0.05)
+    assert code_bytes(config.model) == pytest.approx(len(made), rel=0.1)

@@ -65,7 +65,7 @@ def test_the_result_is_its_own_record(tiny_trial, tmp_path):
 
 
 def test_stages_come_in_order_and_are_told(tiny_trial, store):
-    order = ["corpus", "tokenize", "train", "calibrate", "quantize", "bundle", "pack", "prequant", "evaluate"]
+    order = ["corpus", "tokenize", "train", "calibrate", "bundle", "quantize", "pack", "prequant", "evaluate"]
     assert list(tiny_trial.result.stages) == order
     told = []
     again = run_trial(tiny_trial.config, store, Runtime(report=lambda step, m: told.append((step, list(m)))))

@@ -76,6 +76,7 @@ def source(model: Section, evaluate: Section, without: frozenset[str] = frozense
     arguments = [_written(program, model), _written(program, evaluate), mark]
     last = ast.Expr(ast.Call(ast.Name(program.names[ENTRY, MAIN], ast.Load()), arguments, []))
     body = pruned(program, last)
+    _allow_other_names(body)
     module = ast.fix_missing_locations(ast.Module(_imports(program, body) + body, []))
     return str(python_minifier.minify(
         ast.unparse(module), rename_globals=True, hoist_literals=False, remove_annotations=False
@@ -112,6 +113,17 @@ def _written(program: Program, value: object) -> ast.expr:
     if value is None or isinstance(value, bool | int | float | str):
         return ast.Constant(value)
     raise BundleError(f"a {type(value).__name__} cannot be written out")
+
+
+def _allow_other_names(body: list[ast.stmt]) -> None:
+    """Parameters that nobody passes by name are made positional, so that the minifier may rename them."""
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    named = {node.arg for node in nodes if isinstance(node, ast.keyword)}
+    named |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    for node in nodes:
+        if isinstance(node, ast.arguments):
+            while node.args and node.args[0].arg not in named:
+                node.posonlyargs.append(node.args.pop(0))
 
 
 def _imports(program: Program, body: list[ast.stmt]) -> list[ast.stmt]:

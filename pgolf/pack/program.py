@@ -324,10 +324,21 @@ class _Resolver(ast.NodeTransformer):
         return ast.Global([self.module.names[name] for name in node.names])
 
     def visit_Import(self, node: ast.Import) -> ast.stmt | None:
-        return None if any(file_of(alias.name) for alias in node.names) else node
+        return None if any(file_of(alias.name) for alias in node.names) else self._outside(node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
-        return None if file_of(node.module or "") else node
+        return None if file_of(node.module or "") else self._outside(node)
+
+    def _outside(self, node: ast.Import | ast.ImportFrom) -> ast.stmt:
+        """An import of another package that is not at the top of a module: it stays where it is."""
+        if not self.scopes:  # under an if or a try
+            for alias in node.names:
+                if "." in (bound := alias.asname or alias.name):
+                    raise BundleError(
+                        f"{self.module.name}: {bound} is imported under a condition without a name"
+                    )
+                alias.asname = self.module.names[bound]
+        return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         node.decorator_list = [self.visit(d) for d in node.decorator_list]

@@ -108,7 +108,7 @@ class _Reach:
             while self.todo:
                 self._scan(*self.todo.pop())
             for item, wanted in acting:
-                if wanted <= self.live and id(item.node) not in self.kept:
+                if (not wanted or wanted & self.live) and id(item.node) not in self.kept:
                     self._keep(item.node, None)
 
     def _kin(self) -> dict[str, set[str]]:
@@ -125,20 +125,30 @@ class _Reach:
         return kin
 
     def _acts(self, item: Item) -> set[str] | None:
-        """Of a statement that is there for its effect: the names whose being reached makes it wanted."""
+        """Of a statement that is there for its effect: what it may have one on; None if it only defines.
+
+        That are names in a call or a decorator, and in the functions that these lead to.
+        """
         match item.node:
-            case ast.FunctionDef(decorator_list=decorators):  # registered with something of ours
-                return {self._subject(d) for d in decorators} & self.defined.keys() or None
-            case ast.Expr(value=ast.Call(func=subject)):
-                return {self._subject(subject)} & self.defined.keys()
+            case ast.FunctionDef(decorator_list=causes) | ast.ClassDef(decorator_list=causes):
+                return self._touched(causes) or None
+            case ast.Expr(value=ast.Call() as call):
+                return self._touched([call])
         return None if item.defines else set()
 
-    @staticmethod
-    def _subject(node: ast.expr) -> str:
-        """The leftmost name of a.b(c).d."""
-        while isinstance(node, ast.Attribute | ast.Call):
-            node = node.value if isinstance(node, ast.Attribute) else node.func
-        return node.id if isinstance(node, ast.Name) else ""
+    def _touched(self, causes: list[ast.expr]) -> set[str]:
+        found: set[str] = set()
+        todo: list[ast.AST] = list(causes)
+        while todo:
+            names = {node.id for node in ast.walk(todo.pop()) if isinstance(node, ast.Name)}
+            new = (names & self.defined.keys()) - found
+            todo += [
+                self.defined[name].node
+                for name in new
+                if isinstance(self.defined[name].node, ast.FunctionDef)
+            ]
+            found |= new
+        return found
 
     def keeps(self, item: Item) -> bool:
         return id(item.node) in self.kept or any(name in self.live for name in item.defines)
