@@ -64,7 +64,7 @@ class RateDistortion(QuantizerSection):
     target_bytes: int | None = Field(None, ge=1)  # of the artifact with its code; None: the rules' cap
     damping: float = Field(0.01, gt=0)  # of input Hessians, as a fraction of the mean diagonal
     act_order: bool = True
-    rate_aware: float = Field(0.0, ge=0, le=4)  # share of a byte's price that rounding pays; 0: to nearest
+    rate_aware: float = Field(0.25, ge=0, le=4)  # share of a byte's price that rounding pays; 0: to nearest
 
     @property
     def needs(self) -> frozenset[str]:
