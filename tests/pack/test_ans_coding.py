@@ -116,6 +116,12 @@ def test_what_is_no_int32_is_refused(a):
 # How long it is
 
 
+@pytest.mark.parametrize("sigma", [1.0, 2.5, 40.0])
+def test_the_ideal_itself_is_a_gaussians_entropy(sigma):
+    want = (0.5 * np.log2(2 * np.pi * np.e * (sigma**2 + 1 / 12))) / 8
+    assert ideal_bytes(scaled(sigma=sigma)) / 60_000 == pytest.approx(want, rel=3e-3)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_stream_is_as_long_as_the_best_static_model_implies(name):
     """Within 0.3 % of the ideal, which is written without the coder (benchmarks.coding)."""
