@@ -169,6 +169,7 @@ def run_alone(jobs: list[dict], home: Path) -> subprocess.CompletedProcess[str]:
                           capture_output=True, text=True)  # fmt: skip
 
 
+@pytest.mark.xdist_group("bundles")  # they share what was run once
 @pytest.mark.parametrize("name", CASES)
 def test_every_module_gives_the_same_tensors_and_the_score_is_the_same(name, alone_results, shards, tmp_path):
     case, (scores, digests) = CASES[name], alone_results[name]
@@ -261,18 +262,20 @@ def imported(nodes) -> set[str]:
 
 MARKS = {  # words of one technique alone, as its module writes them
     "rho": "two_lane", ".lam": "smear_gate", ".gamma": "smear_blend", ".norm(dim=-1": "xsa", "trigram": "bigram_hash",
-    "36313": "n-gram hashes", "visits": "carry", "layer_scales": "value_embedding", "turns": "yarn",
-    "narrowed": "adapters", "convex": "value_residual", "contiguous()": "window gates", "decoder_position": "u_net",
-    "positive": "softcap sides",
+    "36313": "n-gram hashes", "previous": "recur_alpha", ".detach()": "cross_carry", ".ratio": "yarn",
+    "layer_scales": "value_embedding", "narrowed": "adapters", "convex": "value_residual", ".pop()": "u_net",
+    "contiguous()": "window gates", "positive": "softcap sides",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "used"), [
     ("bare", ""),
-    ("plain", "decoder_position"),
-    ("lanes", "decoder_position rho"),
-    ("query-gate", "decoder_position contiguous()"),
-    ("pr1855", "decoder_position rho .lam .norm(dim=-1 contiguous()"),
+    ("plain", ".pop()"),
+    ("lanes", ".pop() rho"),
+    ("query-gate", ".pop() contiguous()"),
+    ("first-pass", ".pop() previous"),
+    ("everything-shared", ".pop() rho .lam .norm(dim=-1 36313 .detach() layer_scales .ratio narrowed positive"),
+    ("pr1855", ".pop() rho .lam .norm(dim=-1 contiguous()"),
 ])  # fmt: skip
 def test_techniques_that_are_off_are_left_out(name, used):
     assert {mark for mark in MARKS if mark in CASES[name].program()} == set(used.split())
@@ -286,7 +289,6 @@ def test_nothing_is_left_of_training_and_of_checks(name):
         "register_fake",
         "normal_(",
         "orthogonal",
-        "svd",
         "ROLES",
         "assert",
         "model_validat",
