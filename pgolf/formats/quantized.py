@@ -77,8 +77,9 @@ class QuantizedMatrix:
         return ["scaled", *self.q.shape, self.col is not None]
 
     def arrays(self) -> dict[str, Tensor]:
-        own = {"q": self.q, "row": self.row}
-        return own if self.col is None else {**own, "col": self.col}
+        """Steps before what they scale: a coder that has read them knows more about it."""
+        own = {"row": self.row, "q": self.q}
+        return own if self.col is None else {"col": self.col, **own}
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ def array_shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
     """
     match tree:
         case ["scaled", int(rows), int(cols), bool(by_column)] if rows >= 0 and cols >= 0:
-            shapes: dict[str, tuple[int, ...]] = {"q": (rows, cols), "row": (rows,)}
-            return {**shapes, "col": (cols,)} if by_column else shapes
+            shapes: dict[str, tuple[int, ...]] = {"row": (rows,), "q": (rows, cols)}
+            return {"col": (cols,), **shapes} if by_column else shapes
         case ["low_rank", ["scaled", *_] as base, ["scaled", *_] as a, ["scaled", *_] as b]:
             parts = {"base": base, "a": a, "b": b}
             shapes = {f"{p}.{n}": s for p, t in parts.items() for n, s in array_shapes(t).items()}
