@@ -21,6 +21,6 @@ def calibrate(trial: BaseTrial, at: str, context: int, fisher: bool = False, ful
             source = self_generated(trial, f"{at}.source")
     measured = None
     if fisher:
-        passes = min(trial.suggest_categorical(f"{at}.fisher.tokens", [4096, 16_384, 65_536]), tokens)
+        passes = trial.suggest_int(f"{at}.fisher.tokens", 4096, min(tokens, 65_536), step=4096)
         measured = Fisher(tokens=passes, full=full)
     return Calibrate(tokens=tokens, context=context, source=source, fisher=measured)
