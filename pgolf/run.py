@@ -19,7 +19,7 @@ from pgolf.optim.optimizer import Optim
 from pgolf.pack.brotli_packer import BrotliPacker
 from pgolf.pack.stage import Packer
 from pgolf.quantize.binary import Binary
-from pgolf.quantize.calibrate import Calibrate
+from pgolf.quantize.calibrate import Calibrate, Fisher
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.stage import Quantizer
 from pgolf.quantize.statistics import FISHER, FULL_FISHER
@@ -57,7 +57,7 @@ class RunConfig(Section):
         if FISHER in self.quantize.needs and fisher is None:
             raise RuleBroken(
                 f"quantize.kind={self.quantize.kind} weighs outputs by their Fisher information",
-                "calibrate.fisher=null", "--set calibrate.fisher.tokens=16384",
+                "calibrate.fisher=null", f"--set calibrate.fisher.tokens={self._fisher_tokens()}",
             )  # fmt: skip
         if FULL_FISHER in self.quantize.needs and fisher is not None and not fisher.full:
             raise RuleBroken(
@@ -98,6 +98,11 @@ class RunConfig(Section):
                 f"train.batch_tokens={rows * self.train.row_tokens}",
             )
         return self
+
+    def _fisher_tokens(self) -> int:
+        """As many as is usual, where there is as much calibration text."""
+        usual = Fisher().tokens
+        return usual if self.calibrate is None else min(usual, self.calibrate.tokens)
 
     @property
     def digest(self) -> str:

@@ -87,7 +87,9 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "unknown key in a file": (["run", "typo.yaml"], ["model.attention.head", "head=4", "did you mean 'heads'"]),
     "unknown kind": (setting("quantize.kind=gptqq"), ["quantize: no such kind", "gptqq", "'rtn', 'gptq'"]),
-    "missing kind": (setting("pack={quality: 3}"), ["pack: say which kind", "quality", "kinds: brotli, lzma"]),
+    "missing kind": (
+        setting("pack={quality: 3}"), ["pack: say which kind", "quality", "kinds: ans, brotli, lzma, zstd, zpaq"],
+    ),
     "wrong type": (setting("model.width=wide"), ["model.width", "wide", "type int"]),
     "out of range": (setting("optim.muon.momentum=1.5"), ["optim.muon.momentum", "1.5", "lt=1"]),
     "heads that do not divide the width": (
@@ -105,6 +107,38 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "a rule of play below zero": (setting("rules.train_seconds=-1"), ["rules.train_seconds", "-1", "gt=0"]),
     "not a number": (setting("optim.muon.lr=.nan"), ["optim.muon.lr", "nan", "way out"]),
+    "the solver without calibration": (
+        setting("quantize={kind: rate_distortion}", "calibrate=null"),
+        ["quantize.kind=rate_distortion needs calibration", "calibrate=null", "set calibrate"],
+    ),
+    "the solver without the Fisher information": (
+        setting("quantize={kind: rate_distortion}"),
+        ["rate_distortion weighs outputs by their Fisher", "calibrate.fisher=null", "calibrate.fisher.tokens=4096"],
+    ),
+    "the solver inside another, without the Fisher information": (
+        setting("quantize={kind: lqer, base: {kind: rate_distortion}}"),
+        ["lqer weighs outputs by their Fisher", "calibrate.fisher=null", "calibrate.fisher.tokens=4096"],
+    ),
+    "two-sided steps without whole covariances": (
+        setting("quantize={kind: rate_distortion, form: {kind: two_sided}}", "calibrate.fisher={tokens: 512}"),
+        ["whole output covariances", "calibrate.fisher.full=false", "--set calibrate.fisher.full=true"],
+    ),
+    "more text for the Fisher than there is": (
+        setting("calibrate.fisher={tokens: 5000}"), ["calibration text", "fisher.tokens=5000", "4096 at most"],
+    ),
+    "a byte target over the cap": (
+        setting("quantize={kind: rate_distortion, target_bytes: 400000}", "calibrate.fisher={tokens: 512}"),
+        ["within the rules' cap", "target_bytes=400000", "target_bytes=300000 at most"],
+    ),
+    "a form that there is none of": (
+        setting("quantize={kind: rate_distortion, form: {kind: fisher_row}}", "calibrate.fisher={tokens: 512}"),
+        ["quantize.form: no such kind", "fisher_row", "'fisher_rows'"],
+    ),
+    "a packer that there is none of": (setting("pack.kind=zstdd"), ["pack: no such kind", "zstdd", "'zstd'"]),
+    "a temperature of zero": (
+        setting("calibrate.source={kind: self_generated, temperature: 0}"),
+        ["calibrate.source.temperature", "0", "gt=0"],
+    ),
     "a path below a plain value": (setting("seed.deep=1"), ["seed.deep", "42", "shorten the path"]),
     "set without =": (setting("model.layers"), ["--set takes path=value", "model.layers", "for example"]),
     "set without a path": (setting("=4"), ["--set takes path=value", "=4", "for example"]),

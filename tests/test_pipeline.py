@@ -1,6 +1,9 @@
 """One trial, whole: what it leaves behind, what it re-uses, and how it ends when a budget breaks."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +15,13 @@ from pgolf.optim.muon import Muon
 from pgolf.pack.bundle import BUNDLE
 from pgolf.pipeline import attachments, certificate_of, run_trial, validate
 from pgolf.quantize.rtn import Rtn
+from pgolf.run import with_settings
 from pgolf.runtime import Runtime
 from pgolf.stage import Store, sha256_of
 from pgolf.train.budget import Hardware, Seconds, Steps
 
 pytestmark = pytest.mark.heavy
+ROOT = Path(__file__).resolve().parents[1]
 NEVER_HERE = {"adapted_bpb", "validation_bpb"}  # no adaptation yet; validation is for finalists
 
 
@@ -98,6 +103,47 @@ def test_over_the_byte_cap_is_an_outcome_and_is_not_scored(tiny_trial, store):
     assert "evaluate" not in result.stages
     assert result.bpb is None
     assert result.eval_seconds is None
+
+
+def solved_for(cap: int, *settings: str) -> list[str]:
+    """Settings of a trial whose steps are solved for this cap."""
+    return ["quantize={kind: rate_distortion}", "calibrate.fisher={tokens: 2048}",
+            f"rules.artifact_bytes={cap}", *settings]  # fmt: skip
+
+
+@pytest.mark.parametrize(("packer", "less"), [("ans", 8_000), ("brotli", 14_000)])
+def test_a_trial_solved_for_bytes_ends_within_a_kilobyte_under_the_cap(tiny_trial, store, packer, less):
+    cap = tiny_trial.result.artifact_bytes - less
+    config = with_settings(tiny_trial.config, solved_for(cap, f"pack={{kind: {packer}}}"))
+    result = run_trial(config, store, Runtime())
+    assert result.status == "ok", result.infeasible
+    assert cap - 1000 < result.artifact_bytes <= cap
+    assert result.stages["train"].cached, "a cap decides nothing before the codes"
+    assert abs(result.bpb - result.prequant_bpb) < 0.2
+
+
+def test_a_cap_that_leaves_no_room_for_codes_is_an_outcome(tiny_trial, store):
+    cap = tiny_trial.result.code_bytes + 1500
+    result = run_trial(with_settings(tiny_trial.config, solved_for(cap)), store, Runtime())
+    (outcome,) = result.infeasible
+    assert (result.status, outcome.reason, outcome.limit) == ("infeasible", "artifact_bytes", cap)
+    assert outcome.measured > cap
+    assert "pack" not in result.stages and result.bpb is None
+
+
+def test_the_command_lands_on_the_cap_too(tiny_trial, store, tmp_path):
+    cap = tiny_trial.result.artifact_bytes - 10_000
+    words = [w for s in solved_for(cap, "pack={kind: ans}") for w in ("--set", s)]
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "pgolf", "run", "tiny", *words, "--store", store.root, "--out", str(out)],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = Result.read(out / "result.json")
+    assert result.status == "ok"
+    assert cap - 1000 < result.artifact_bytes <= cap
+    assert result.artifact_bytes == result.model_bytes + result.code_bytes
 
 
 def test_what_is_predicted_to_miss_a_cap_by_far_is_refused_untrained(tiny_trial, tmp_path):

@@ -220,3 +220,16 @@ def test_the_stage_identities_of_tiny_are_the_golden_ones(tiny_trial, tmp_path):
 
 def test_yaml_of_a_config_is_plain_and_in_the_order_of_its_fields():
     assert list(yaml.safe_load(to_yaml(tiny()))) == list(RunConfig.model_fields)
+
+
+@pytest.mark.parametrize("settings", [
+    ["quantize={kind: rate_distortion}"],
+    ["quantize={kind: rate_distortion}", "calibrate.tokens=131072"],
+    ["quantize={kind: lqer, base: {kind: rate_distortion}}"],
+    ["quantize={kind: rate_distortion, form: {kind: two_sided}}", "calibrate.fisher.tokens=64"],
+])  # fmt: skip
+def test_the_way_out_of_a_missing_measurement_leads_out(settings):
+    with pytest.raises(ConfigError) as stopped:
+        with_settings(tiny(), settings)
+    way_out = stopped.value.remedy.removeprefix("--set ")
+    assert with_settings(tiny(), [*settings, way_out]).calibrate.fisher is not None

@@ -6,7 +6,6 @@ from pgolf.quantize.calibrate import Calibrate, Fisher, TrainingText
 from pgolf.quantize.self_generated import SelfGenerated
 from search_spaces.quantize.self_generated import self_generated
 
-MOST_PASSES = 65_536  # tokens: more backward passes told the solver nothing
 MOST_WRITTEN = 16_384  # tokens: the model reads its whole past again for each that it writes
 
 
@@ -22,5 +21,6 @@ def calibrate(trial: BaseTrial, at: str, context: int, fisher: bool = False, ful
             source = self_generated(trial, f"{at}.source")
     measured = None
     if fisher:
-        measured = Fisher(tokens=min(tokens, MOST_PASSES), full=full)
+        passes = trial.suggest_int(f"{at}.fisher.tokens", 4096, min(tokens, 65_536), step=4096)
+        measured = Fisher(tokens=passes, full=full)
     return Calibrate(tokens=tokens, context=context, source=source, fisher=measured)

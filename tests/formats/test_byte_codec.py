@@ -130,7 +130,7 @@ def test_a_stream_is_exactly_as_long_as_it_should_be(codec, size):
 
 
 def test_data_that_hold_other_arrays_are_refused():
-    arrays, groups = [np.full((3, 4), 2, np.int16), np.ones(3, np.int16)], ["mlp", "mlp"]
+    arrays, groups = [np.full((3, 4), 5, np.int16), np.ones(3, np.int16)], ["mlp", "mlp"]
     data = encode_bytes(arrays, groups, brotli.compress, turn=False)
     shapes = [a.shape for a in arrays]
     assert_same(decode_bytes("brotli", data, shapes, groups), arrays)

@@ -127,7 +127,7 @@ def test_one_step_for_all_of_a_is_what_the_records_have_and_one_each_what_mends_
 
 
 def test_a_group_that_does_not_divide_the_columns_is_an_error_unless_something_is_said_of_it():
-    p, asked = problem(), Asymmetric(group=8)
+    p, asked = problem(), Asymmetric(group=8, otherwise=None)
     with pytest.raises(ValueError, match=r"divides the columns.*has 12.*group is 8"):
         Lqer(base=BASE, packing=asked).quantize_all(p)
     got = Lqer(base=BASE, packing=asked.but(otherwise=Symmetric(bits=5))).quantize_all(p)
