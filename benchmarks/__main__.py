@@ -16,6 +16,7 @@ import torch
 
 from benchmarks import data
 from benchmarks import training_step as step
+from benchmarks.coding import full_size
 from benchmarks.kernels import kernels
 from benchmarks.solvers import solvers as solver_ratios
 from pgolf.formats.quantized import QuantizedModel
@@ -61,6 +62,7 @@ def trained(store: Store) -> Rows:
     runs = {
         "gptq": config,
         "rtn": config.but(quantize={"kind": "rtn", "grids": config.quantize.grids}),
+        "ans": config.but(pack={"kind": "ans"}),
         "lzma": config.but(pack={"kind": "lzma"}),
         "transposed": config.but(pack={"kind": "brotli", "transpose": True}),
     }
@@ -69,9 +71,19 @@ def trained(store: Store) -> Rows:
         rows[f"{name}_gap_bpb"] = results[name].quantized_bpb - results[name].prequant_bpb
     rows["rtn_gap_over_gptq_gap"] = rows["rtn_gap_bpb"] / rows["gptq_gap_bpb"]
     ideal = _ideal_bytes(results["gptq"].stages["quantize"].key, store)
-    for name, packer in {"gptq": "brotli", "lzma": "lzma", "transposed": "brotli_transposed"}.items():
+    for name, packer in {
+        "gptq": "brotli",
+        "ans": "ans",
+        "lzma": "lzma",
+        "transposed": "brotli_transposed",
+    }.items():
         rows[f"{packer}_bytes_over_entropy"] = results[name].model_bytes / ideal
     return rows
+
+
+def coding(store: Store) -> Rows:
+    """The entropy coder at the newest record's size: seconds, memory, coded over ideal bytes."""
+    return full_size()
 
 
 def stage_cache(store: Store) -> Rows:
@@ -103,7 +115,7 @@ def loaders(store: Store) -> Rows:
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
-        attention, kernels, training_step, tokenization, loaders, muon_batched, solvers, trained, stage_cache
+        attention, kernels, training_step, tokenization, loaders, muon_batched, solvers, trained, coding, stage_cache
     )
 }  # fmt: skip
 
