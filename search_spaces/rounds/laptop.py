@@ -2,13 +2,13 @@
 
 Every candidate trains on the same number of tokens of the embedded corpus and has to fit the laptop
 profile's byte cap. The warm starts are the naive baseline and the late stacks' choices, both scaled
-down; everything between and around them is open.
+down, and a wider network whose quantizer solves for the cap; everything between and around them is open.
 """
 
 from optuna.trial import BaseTrial
 
 from pgolf.data.source import PythonStdlib
-from pgolf.recipes import laptop_baseline, laptop_late
+from pgolf.recipes import laptop_baseline, laptop_late, laptop_solved
 from pgolf.run import RunConfig
 from search_spaces.data.tokenizer import tokenizer
 from search_spaces.evaluate.windows import windows
@@ -46,7 +46,7 @@ ROUND = Round(
     rules=laptop_baseline().rules,
     trials=14,
     max_concurrent=2,
-    warm_starts={r.name: params_of(space, r) for r in (laptop_baseline(), laptop_late())},
+    warm_starts={r.name: params_of(space, r) for r in (laptop_baseline(), laptop_late(), laptop_solved())},
     gate=Gate(at_fraction=0.5, tolerance=1.1),
     startup_trials=8,
     seed=0,
