@@ -43,7 +43,7 @@ GRIDS = {
         mlp=SdClip(bits=8, clip_sigmas=16.0),
     ),
 }
-PACKERS = ("ans", "brotli", "lzma")
+PACKERS = ("ans", "brotli")
 
 
 def cost_model(store: Store) -> dict[str, float]:

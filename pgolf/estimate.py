@@ -26,6 +26,7 @@ from pgolf.data.tokenizer import Tokenizer
 from pgolf.errors import ConfigError, Infeasible, nearest
 from pgolf.model.gpt import Gpt
 from pgolf.model.roles import Role
+from pgolf.pack.cost import BYTE_PIECES
 from pgolf.pack.program import file_of
 from pgolf.run import RunConfig
 from pgolf.section import Section
@@ -127,11 +128,14 @@ def impossible(config: RunConfig) -> list[Infeasible]:
 
 def artifact_bytes(config: RunConfig, network: Gpt) -> int:
     """Coded weights, steps, float16 remainder and code; of a quantizer that solves for bytes, what it is given."""
-    bits = 0.0
+    bits, cost = 0.0, config.pack.COST
     for name, p in network.named_parameters():
         role = network.roles[name]
         coded = role.is_matrix or role is Role.GATE
-        bits += config.quantize.expected_bits(role, *p.shape) if coded else 16 * p.numel()
+        bits += cost.coded * config.quantize.expected_bits(role, *p.shape) if coded else 16 * p.numel()
+        if role is Role.EMBEDDING:
+            unmet = min(BYTE_PIECES, p.shape[0] // 2)
+            bits -= cost.unmet * config.quantize.expected_bits(role, unmet, p.shape[1])
     least = int(bits / 8) + code_bytes(config.model)
     return config.quantize.expected_artifact_bytes(least, config.rules.artifact_bytes)
 

@@ -5,14 +5,16 @@ the trial is refused with that message. PR 1855 packs this way; its similarity s
 cost what they gain once steps follow the Fisher, is left out.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pgolf.formats.blob import Codec
 from pgolf.formats.byte_codec import encode_bytes, zpaq
+from pgolf.pack.cost import Cost
 from pgolf.section import Section
 
 
 class ZpaqPacker(Section):
+    COST: ClassVar[Cost] = Cost(0.995, 0.3)
     kind: Literal["zpaq"] = "zpaq"
     transpose: bool = True  # codes column by column: contexts then see one column's variance
 
