@@ -161,7 +161,7 @@ def _next(fits: Point | None, over: Point | None, aim: float, slope: float, turn
     """
     if fits is None or over is None:
         size, log_kappa = fits or over or (0, 0.0)
-        step = (aim - size) / slope * 1.05 * 1.3**turn
+        step = (aim - size) / slope * 1.05 * 2.0**turn
         return min(max(log_kappa + math.copysign(max(abs(step), 1e-4), step), -MOST_KAPPA), MOST_KAPPA)
     share = 0.5 if turn % 3 == 2 else (aim - fits[0]) / (over[0] - fits[0])
     return fits[1] + (over[1] - fits[1]) * min(max(share, 0.02), 0.98)

@@ -74,6 +74,7 @@ def test_what_may_not_be_is_refused_by_name():
         "a config is a mapping": {"model": []},
         "a vocabulary has a size": {"vocab_size": "300"},
         "codec is known": {"codec": "neural"},
+        "lengths": {"sizes": [len(codes), len(halves) - 1]},
         "no matrix is made up": {"matrices": [[*a[:2], ["square", 6, 10, False]], b, *others]},
         "an axis is": {"rest": [["x", [10.0]], *header["rest"][1:]]},
         "an axis is 0": {"rest": [["x", [-10]], *header["rest"][1:]]},
