@@ -92,4 +92,5 @@ def test_the_target_was_one_that_leaves_a_choice(done):
     for name in ("fisher_grid", "fisher_rows", "type_clips", "lqer"):
         model = QuantizedModel.read(done.published("two")[done.ranks[0][name]]["at"])
         assert 0.9 * TARGET < packed_bytes(model, PACK) <= TARGET
-    assert len({done.alone[n] for n in QUANTIZERS}) == len(QUANTIZERS)
+    others = QUANTIZERS.keys() - {"lqer"}  # which may find that no correction is worth its bytes
+    assert len({done.alone[n] for n in others}) == len(others)
