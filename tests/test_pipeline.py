@@ -9,6 +9,7 @@ import pytest
 
 from pgolf.data.source import TOKENIZER
 from pgolf.errors import Infeasible, InfeasibleTrial, StoreError
+from pgolf.estimate import IMPOSSIBLE, estimate
 from pgolf.formats.blob import ARTIFACT
 from pgolf.formats.result import METRICS, Result
 from pgolf.optim.muon import Muon
@@ -123,7 +124,9 @@ def test_a_trial_solved_for_bytes_ends_within_a_kilobyte_under_the_cap(tiny_tria
 
 
 def test_a_cap_that_leaves_no_room_for_codes_is_an_outcome(tiny_trial, store):
-    cap = tiny_trial.result.code_bytes + 1500
+    """The least cap that is not refused untrained: code, float16 values and steps take more."""
+    least = estimate(with_settings(tiny_trial.config, solved_for(1))).predicted_artifact_bytes
+    cap = int(least / IMPOSSIBLE["artifact_bytes"]) + 1
     result = run_trial(with_settings(tiny_trial.config, solved_for(cap)), store, Runtime())
     (outcome,) = result.infeasible
     assert (result.status, outcome.reason, outcome.limit) == ("infeasible", "artifact_bytes", cap)
