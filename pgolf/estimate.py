@@ -12,7 +12,6 @@ stacks that use these grids; small models' short rows are less Gaussian.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
@@ -142,16 +141,8 @@ def artifact_bytes(config: RunConfig, network: Gpt) -> int:
 
 def code_bytes(model: Section) -> int:
     """Of the bundle, which takes a second to make: by the sources of the techniques that are on."""
-    modules = {type(section).__module__ for section in _sections(model)}
+    modules = {type(section).__module__ for section in model.held()}
     return int(CODE_BYTES + CODE_PER_SOURCE * sum(_source_bytes(module) for module in modules))
-
-
-def _sections(section: Section) -> Iterator[Section]:
-    """A section and all that it holds."""
-    yield section
-    for name in type(section).model_fields:
-        if isinstance(held := getattr(section, name), Section):
-            yield from _sections(held)
 
 
 @cache

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -66,6 +66,13 @@ class Section(BaseModel):
     def but(self: S, **changes: Any) -> S:
         """A copy with some fields changed, validated again (pydantic's model_copy does not)."""
         return type(self).model_validate({**dict(self), **changes})
+
+    def held(self) -> "Iterator[Section]":
+        """This section and every one below it."""
+        yield self
+        for name in type(self).model_fields:
+            if isinstance(value := getattr(self, name), Section):
+                yield from value.held()
 
     def plain(self) -> dict[str, Any]:
         """Plain JSON values that parse back to an equal section.

@@ -334,11 +334,8 @@ def sensitivity(name: str, s: Statistics) -> float | None:
     """Loss (nats a token) per unit of squared weight error, were the error white; None without the Fisher."""
     if name not in s.rows:
         return None
-    inputs = 1.0
-    if name in s.hessians:
-        h = s.hessians[name].double() + (s.lookups[name].double() if name in s.lookups else 0)
-        inputs = float(h.diagonal().mean())
-    return 0.5 * float(s.rows[name].double().mean()) * inputs
+    a = s.inputs(name)
+    return 0.5 * float(s.rows[name].double().mean()) * (1.0 if a is None else float(a.diagonal().mean()))
 
 
 # ------------------------------------------------------------------------------------ measuring

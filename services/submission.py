@@ -33,7 +33,6 @@ from pgolf.fresh import run_alone
 from pgolf.pack.bundle import BUNDLE
 from pgolf.pipeline import bundle_of, packed_of, tokens_of
 from pgolf.run import RunConfig, parse_config, to_yaml
-from pgolf.section import Section
 from pgolf.stage import Artifact, Store
 from services.wording import bits, seconds, whole
 
@@ -247,20 +246,13 @@ def _certified(result: Result) -> bool | None:
 def techniques(config: RunConfig) -> list[str]:
     """What is on in the network beside its plain parts, by the modules' names."""
     plain = {"gpt", "attention", "rope", "mlp", "residual", "embedding", "softcap"}
-    names = (type(section).__module__.rpartition(".")[2] for section in _sections(config.model))
+    names = (type(section).__module__.rpartition(".")[2] for section in config.model.held())
     return sorted({name for name in names if name not in plain})
-
-
-def _sections(section: Section) -> Iterator[Section]:
-    yield section
-    for name in type(section).model_fields:
-        if isinstance(held := getattr(section, name), Section):
-            yield from _sections(held)
 
 
 def attribution(config: RunConfig) -> dict[str, str]:
     """Where each technique comes from, as far as its module's own text says."""
-    modules = {type(section).__module__ for section in _sections(config.model)}
+    modules = {type(section).__module__ for section in config.model.held()}
     texts = {module.rpartition(".")[2]: sys.modules[module].__doc__ or "" for module in modules}
     return {name: credit[0] for name in techniques(config) if (credit := CREDIT.search(texts[name]))}
 

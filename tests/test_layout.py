@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("model", "optim", "quantize", "pack", "evaluate", "data", "train")
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
-BASES = ("Source", "QuantizerSection")
+BASES = ("Source", "QuantizerSection", "GroupedQuantizer", "RowGrid")
 SPACE_ELSEWHERE = {
     "data/source": "where the text comes from is the round's choice, not the sampler's",
     "quantize/stage": "the byte target is the rules' cap",

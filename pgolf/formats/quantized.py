@@ -52,6 +52,12 @@ def step_codes(steps: Tensor) -> Int16[Tensor, "..."]:
     return wanted.nan_to_num(nan=FINEST, neginf=FINEST, posinf=COARSEST).clamp(FINEST, COARSEST).short()
 
 
+def step_codes_over(steps: Float[Tensor, " rows"]) -> Int16[Tensor, " rows"]:
+    """The step codes nearest to these steps that are no finer, so that nothing is clipped."""
+    codes = step_codes(steps)
+    return (codes + (steps_of(codes) < steps).short()).clamp_max(COARSEST)
+
+
 @dataclass(frozen=True)
 class QuantizedMatrix:
     """Codes with a step for every row and, where `col` is there, a factor for every column."""

@@ -18,23 +18,17 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int16
-from pydantic import Field
 from torch import Tensor
 
-from pgolf.formats.quantized import COARSEST, step_codes, steps_of
+from pgolf.formats.quantized import step_codes, step_codes_over, steps_of
+from pgolf.quantize.row_grid import RowGrid
 from pgolf.quantize.sd_clip import gaussian_bits
-from pgolf.section import Section
 
 PERCENTILES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
 
 
-class ClipSearch(Section):
+class ClipSearch(RowGrid):
     kind: Literal["clip_search"] = "clip_search"
-    bits: int = Field(6, ge=2, le=8)
-
-    @property
-    def qmax(self) -> int:
-        return int(2 ** (self.bits - 1) - 1)
 
     def expected_bits(self, cols: int) -> float:
         """A weight, of Gaussian rows of this length."""
@@ -51,20 +45,11 @@ class ClipSearch(Section):
             chosen, best = torch.where(error < best, row, chosen), torch.minimum(error, best)
         return chosen
 
-    def codes(self, w: Float[Tensor, "*any"], step: Float[Tensor, "*any_too"]) -> Float[Tensor, "*any"]:
-        """Nearest codes on the grid, as floats; divides by the step that will be stored."""
-        return torch.round(w / step).clamp(-self.qmax, self.qmax)
 
-
-class RowMax(Section):
+class RowMax(RowGrid):
     """The step rounded up, so that no weight is clipped."""
 
     kind: Literal["row_max"] = "row_max"
-    bits: int = Field(6, ge=2, le=8)
-
-    @property
-    def qmax(self) -> int:
-        return int(2 ** (self.bits - 1) - 1)
 
     def expected_bits(self, cols: int) -> float:
         """A weight, of Gaussian rows of this length."""
@@ -72,13 +57,7 @@ class RowMax(Section):
 
     def row_codes(self, w: Float[Tensor, "rows cols"]) -> Int16[Tensor, " rows"]:
         """The step code of each row."""
-        widest = w.float().abs().amax(dim=1) / self.qmax
-        row = step_codes(widest)
-        return (row + (steps_of(row) < widest).short()).clamp_max(COARSEST)
-
-    def codes(self, w: Float[Tensor, "*any"], step: Float[Tensor, "*any_too"]) -> Float[Tensor, "*any"]:
-        """Nearest codes on the grid, as floats; divides by the step that will be stored."""
-        return torch.round(w / step).clamp(-self.qmax, self.qmax)
+        return step_codes_over(w.float().abs().amax(dim=1) / self.qmax)
 
 
 def _quantiles(sizes: Float[Tensor, "rows cols"]) -> list[Float[Tensor, " rows"]]:

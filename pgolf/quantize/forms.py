@@ -51,6 +51,8 @@ class TwoSided(Section):
 
 Form = Annotated[TypeClips | TensorClips | FisherRows | FisherGrid | TwoSided, Field(discriminator="kind")]
 
+WORTHLESS = 0.01  # of the mean Fisher: what the least of a matrix's rows counts as
+
 
 def worth(
     g: Float[Tensor, "batch rows"], d: Float[Tensor, "batch cols"], spread: Float[Tensor, "batch rows"]

@@ -34,7 +34,7 @@ from torch import Tensor
 from pgolf.formats.quantized import LowRankMatrix, QuantizedMatrix, step_codes, steps_of
 from pgolf.model.roles import Role
 from pgolf.quantize.base import Plain
-from pgolf.quantize.forms import floored
+from pgolf.quantize.forms import WORTHLESS, floored
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.grids import STEP_BITS
 from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection
@@ -42,7 +42,6 @@ from pgolf.quantize.sharing import Shared
 from pgolf.quantize.statistics import HESSIANS
 from pgolf.section import Section
 
-LEAST_ROW = 0.01  # of the mean Fisher, what a row counts as: as in the solver
 NOTHING = 1e-12  # of the error's power: a component without more is the end of it
 
 
@@ -180,7 +179,7 @@ class _Part:
             count = self.problem.weights[self.name].shape[0]
             return torch.ones(count, dtype=torch.float64, device=self.problem.runtime.device)
         g = known[self.name].double().to(self.problem.runtime.device)
-        return floored(g, LEAST_ROW).clamp_min(1e-30)
+        return floored(g, WORTHLESS).clamp_min(1e-30)
 
     @cached_property
     def inputs(self) -> Float[Tensor, "cols cols"] | None:

@@ -21,6 +21,7 @@ Matrices = dict[str, Matrix]
 Finish = Callable[
     [Matrices, float | None], Matrices
 ]  # what is done to an answer, at a price a byte if there is one
+TOLERANCE, TOLERANCE_BYTES = 0.0005, 1000  # of a byte target; what may be left of it
 MOST_WEIGHTS = 1 << 22  # solved together: enough to batch small matrices, little enough to share and to hold
 
 
@@ -67,6 +68,11 @@ class QuantizerSection(Section):
         `finish` is what an outer quantizer does to an answer. One that solves for bytes applies it before it
         measures, and says at what price (nats a token and byte) it would buy.
         """
+
+
+def spare_bytes(target: int) -> int:
+    """What one that solves for bytes may leave of its target."""
+    return min(max(int(target * TOLERANCE), 8), TOLERANCE_BYTES)
 
 
 def batches(problem: Problem, names: Iterable[str]) -> list[list[str]]:

@@ -29,10 +29,9 @@ from pgolf.model.roles import Role
 from pgolf.quantize.base import Plain
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.lqer import Lqer
-from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection
+from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection, spare_bytes
 from pgolf.quantize.statistics import Statistics
 
-TOLERANCE, TOLERANCE_BYTES = 0.0005, 1000  # of the target; what may be left of it
 PASSES = 24
 
 
@@ -78,7 +77,7 @@ class Pruned(QuantizerSection):
         if size <= target:
             return made
         order, most = _order(given, problem)
-        over, allowed = (0, size), min(max(int(target * TOLERANCE), 8), TOLERANCE_BYTES)
+        over, allowed = (0, size), spare_bytes(target)
         size, made = pruned(most)
         if size > target:
             raise InfeasibleTrial(Infeasible(reason="artifact_bytes", measured=size, limit=target))

@@ -10,21 +10,14 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from pgolf.formats.quantized import COARSEST, QuantizedMatrix, step_codes, steps_of
-from pgolf.section import Section
+from pgolf.formats.quantized import QuantizedMatrix, step_codes_over, steps_of
+from pgolf.quantize.row_grid import RowGrid
 
 
-class QuantGate(Section):
+class QuantGate(RowGrid):
     bits: int = Field(8, ge=2, le=8)
-
-    @property
-    def qmax(self) -> int:
-        return int(2 ** (self.bits - 1) - 1)
 
     def quantize(self, w: Float[Tensor, "rows cols"]) -> QuantizedMatrix:
         """Round to the nearest code; no weight is clipped beyond half a step."""
-        widest = w.float().abs().amax(dim=1) / self.qmax
-        row = step_codes(widest)
-        row = (row + (steps_of(row) < widest).short()).clamp_max(COARSEST)
-        codes = (w.float() / steps_of(row).unsqueeze(1)).round().clamp(-self.qmax, self.qmax)
-        return QuantizedMatrix(codes.short(), row)
+        row = step_codes_over(w.float().abs().amax(dim=1) / self.qmax)
+        return QuantizedMatrix(self.codes(w.float(), steps_of(row).unsqueeze(1)).short(), row)

@@ -4,7 +4,8 @@
 
 How steps relate is settled by what weights are worth (pgolf.quantize.forms), so one global kappa is left, and it
 is found on the artifact's real bytes: solve, pack, compare, correct log kappa by the slope that entropy has in it,
-until what is left of the target is under a thousandth of it and under a kilobyte. It never lands over.
+until what is left of the target is under a thousandth of it and under a kilobyte. It never lands over; where the
+packer's sizes jump across the target, it lands below the jump.
 
 At that point a byte has a price, the loss that the next one would save:
 
@@ -36,21 +37,26 @@ from pgolf.formats.quantized import (
     steps_of,
 )
 from pgolf.model.roles import Role
-from pgolf.quantize.forms import FisherGrid, Form, TwoSided, TypeClips, floored, relative_steps, worth
-from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection, batches
+from pgolf.quantize.forms import (
+    WORTHLESS,
+    FisherGrid,
+    Form,
+    TwoSided,
+    TypeClips,
+    floored,
+    relative_steps,
+    worth,
+)
+from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection, batches, spare_bytes
 from pgolf.quantize.sharing import Shared
 from pgolf.quantize.statistics import FISHER, FULL_FISHER, HESSIANS
 from pgolf.quantize.sweep import Factor, factor, sweep
 from pgolf.quantize.two_sided import shrunk, sweep_two_sided
 
-WORTHLESS = 0.01  # of the mean Fisher: what the least of a matrix's rows counts as
 MOST_CODE = 32_767  # int16
-TOLERANCE, TOLERANCE_BYTES = 0.0005, 1000  # of the target; what may be left of it
 PASSES = 16
 GAUSSIAN_BITS = 2.047  # entropy of a Gaussian in steps of its deviation
-STAGGER = (
-    0.25 / STEPS_PER_OCTAVE
-)  # octaves over which equal rows are spread: a quarter of what rounding moves them
+STAGGER = 0.25 / STEPS_PER_OCTAVE  # octaves that equal rows are spread over: a quarter of a code
 GOLDEN = (math.sqrt(5) - 1) / 2
 MOST_KAPPA = 40.0  # its logarithm, either way: beyond all steps there are
 LEAST_BITS, MOST_BITS = 0.5, 12.0  # a weight: where the search may begin
@@ -126,7 +132,7 @@ def land(
 
     `slope`: bytes per unit of log2 kappa, at high rates.
     """
-    allowed = min(max(int(target * TOLERANCE), 8), TOLERANCE_BYTES)
+    allowed = spare_bytes(target)
     best: tuple[int, Matrices] | None = None
     least = math.inf
     fits: Point | None = None
@@ -196,9 +202,7 @@ class _Part:
         self.cols = factor(self._hessians().to(device), self.section.damping, self.section.act_order)
         alive = self.cols.pivots.masked_fill(self.cols.dead, 0)
         usual = alive.sum(1, keepdim=True) / (~self.cols.dead).sum(1, keepdim=True).clamp_min(1)
-        usual = torch.where(
-            usual > 0, usual, torch.ones_like(usual)
-        )  # nothing was ever seen: all codes are 0
+        usual = usual.masked_fill(usual == 0, 1.0)  # nothing was ever seen: all codes are 0
         self.d = torch.where(self.cols.dead, usual, alive)
         if self.two_sided:
             form = self.section.form

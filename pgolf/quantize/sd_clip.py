@@ -17,17 +17,12 @@ from pydantic import Field
 from torch import Tensor
 
 from pgolf.formats.quantized import step_codes
-from pgolf.section import Section
+from pgolf.quantize.row_grid import RowGrid
 
 
-class SdClip(Section):
+class SdClip(RowGrid):
     kind: Literal["sd_clip"] = "sd_clip"
-    bits: int = Field(6, ge=2, le=8)  # stored bits per weight, before entropy coding
     clip_sigmas: float = Field(12.85, gt=0)  # half-range of the grid
-
-    @property
-    def qmax(self) -> int:
-        return int(2 ** (self.bits - 1) - 1)
 
     @property
     def entropy_bits(self) -> float:
@@ -42,14 +37,9 @@ class SdClip(Section):
         """The step code of each row: the precision it is stored and used in."""
         wide = w.double()
         spread = wide.std(dim=1, correction=0)
-        widest = (
-            wide.abs().amax(dim=1) / self.clip_sigmas
-        )  # of a row that does not vary, as one of one weight
-        return step_codes(self.clip_sigmas * torch.where(spread > 0, spread, widest) / self.qmax)
-
-    def codes(self, w: Float[Tensor, "*any"], step: Float[Tensor, "*any_too"]) -> Float[Tensor, "*any"]:
-        """Nearest codes on the grid, as floats; divides by the step that will be stored."""
-        return torch.round(w / step).clamp(-self.qmax, self.qmax)
+        # a row that does not vary, as one of one weight, ends at its maximum
+        spread = torch.where(spread > 0, spread, wide.abs().amax(dim=1) / self.clip_sigmas)
+        return step_codes(self.clip_sigmas * spread / self.qmax)
 
 
 def gaussian_bits(step: float, qmax: int) -> float:

@@ -7,33 +7,14 @@ Of a Gaussian group 31 % are zeros, which makes 1.58 bits a weight, what three e
 nothing left for an entropy coder, and five digits in a byte (pgolf.formats.packed_digits) are within 1 % of it.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from pgolf.formats.grouped import ternary
-from pgolf.formats.quantized import MOST_GROUP
-from pgolf.model.roles import Role
-from pgolf.quantize.grouped import TABLES, expected_bits, quantized
-from pgolf.quantize.problem import Finish, Matrices, Problem, QuantizerSection
-from pgolf.quantize.quant_gate import QuantGate
-from pgolf.quantize.sd_clip import SdClip
-
-BITS = 1.58  # a weight: entropy of Gaussian weights' codes
+from pgolf.formats.grouped import Coder, ternary
+from pgolf.quantize.grouped import GroupedQuantizer
 
 
-class Ternary(QuantizerSection):
+class Ternary(GroupedQuantizer):
+    BITS: ClassVar[float] = 1.58  # entropy of Gaussian weights' codes
+    CODER: ClassVar[Coder] = staticmethod(ternary)
+
     kind: Literal["ternary"] = "ternary"
-    group: int = Field(128, ge=1, le=MOST_GROUP)  # consecutive weights with one magnitude
-    embedding: SdClip | None = TABLES  # of tables and small projections; None: float16
-    gate: QuantGate | None = None  # None: gate matrices stay in float16
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset()
-
-    def expected_bits(self, role: Role, rows: int, cols: int) -> float:
-        return expected_bits(role, rows, cols, BITS, self.group, self.embedding, self.gate)
-
-    def quantize_all(self, problem: Problem, finish: Finish | None = None) -> Matrices:
-        return quantized(problem, finish, ternary, self.group, self.embedding, self.gate)

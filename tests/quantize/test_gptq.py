@@ -1,8 +1,6 @@
 """GPTQ against its definition, code for code.
 
-The twin below knows no Cholesky factor, no blocks and no permuted copies: after each column it removes
-that column from the Hessian and inverts what is left anew, which is what the algorithm is (optimal brain
-surgery, one column at a time, in a fixed order).
+The twin is tests.quantize.definition.
 """
 
 import pytest
@@ -16,6 +14,7 @@ from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
 from pgolf.quantize.statistics import HESSIANS
 from pgolf.quantize.sweep import HessianNotPositive
+from tests.quantize import definition
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -29,26 +28,9 @@ def problem(seed: int, rows: int = 5, cols: int = 12, samples: int = 40) -> tupl
 
 
 def twin(w: torch.Tensor, h: torch.Tensor, grid: SdClip, damping: float, act_order: bool) -> torch.Tensor:
-    """Codes by the definition, float64, one column and one explicit inverse at a time."""
-    step = steps_of(grid.row_codes(w)).double()
-    w, h = w.double().clone(), h.double().clone()
-    for j in range(len(h)):
-        if h[j, j] == 0:
-            h[j, j] = 1
-            w[:, j] = 0
-    order = sorted(range(len(h)), key=lambda j: (-h[j, j].item(), j)) if act_order else list(range(len(h)))
-    h += torch.eye(len(h), dtype=h.dtype) * damping * h.diagonal().mean()
-    q = torch.zeros_like(w)
-    left = order
-    while left:
-        inverse = torch.linalg.inv(h[left][:, left])
-        j = left[0]
-        q[:, j] = (w[:, j] / step).round().clamp(-grid.qmax, grid.qmax)
-        error = (w[:, j] - q[:, j] * step) / inverse[0, 0]
-        for k, other in enumerate(left):
-            w[:, other] -= error * inverse[0, k]
-        left = left[1:]
-    return q.to(torch.int16)
+    """Codes by the definition, in float64, on a grid's own steps."""
+    step = steps_of(grid.row_codes(w)).double().unsqueeze(1)
+    return definition.twin(w.double(), h.double(), step, damping, act_order, grid.qmax).to(torch.int16)
 
 
 def weighted_error(w: torch.Tensor, got: QuantizedMatrix, h: torch.Tensor) -> float:

@@ -17,8 +17,8 @@ from pgolf.model.roles import Role
 from pgolf.pack.ans_packer import AnsPacker
 from pgolf.pack.brotli_packer import BrotliPacker
 from pgolf.quantize.forms import FisherGrid, FisherRows, TensorClips, TwoSided, TypeClips
-from pgolf.quantize.problem import Problem
-from pgolf.quantize.rate_distortion import TOLERANCE, RateDistortion, land, price_of
+from pgolf.quantize.problem import TOLERANCE, Problem
+from pgolf.quantize.rate_distortion import RateDistortion, land, price_of
 from pgolf.quantize.statistics import FISHER, FULL_FISHER, HESSIANS, Statistics, predicted_loss
 from tests.quantize.problems import coded_bytes, codes_of, gram, problem, same
 

@@ -6,88 +6,18 @@ import torch
 from pgolf.estimate import estimate
 from pgolf.formats.blob import decode, encode
 from pgolf.formats.grouped import ternary
-from pgolf.formats.quantized import GroupedMatrix, QuantizedMatrix, QuantizedModel, same
-from pgolf.model.roles import Role
+from pgolf.formats.quantized import GroupedMatrix, QuantizedModel, same
 from pgolf.pack.brotli_packer import BrotliPacker
 from pgolf.pack.lzma_packer import LzmaPacker
 from pgolf.pack.stage import packed_bytes
-from pgolf.quantize.problem import Problem
-from pgolf.quantize.quant_gate import QuantGate
-from pgolf.quantize.rtn import Rtn
-from pgolf.quantize.sd_clip import SdClip
-from pgolf.quantize.statistics import Statistics
 from pgolf.quantize.ternary import Ternary
 from pgolf.recipes import laptop_ternary
-from tests.nets import VOCAB, everything, network
+from tests.nets import VOCAB
+from tests.quantize.grouped import GroupedContract
 
 
-def problem_of(kind: str = "shared") -> Problem:
-    net = network(everything(kind))
-    weights = {
-        n: p.detach()
-        for n, p in net.named_parameters()
-        if net.roles[n].is_matrix or net.roles[n] is Role.GATE
-    }
-    return Problem(weights, net.roles, Statistics(), lambda _: 0, 0)
-
-
-@pytest.mark.parametrize(("kind", "has"), [("shared", Role.PROJECTION), ("plain", Role.GATE)])
-def test_every_role_gets_its_form(kind, has):
-    problem = problem_of(kind)
-    grid = SdClip(bits=5, clip_sigmas=4.0)
-    found = Ternary(group=24, embedding=grid, gate=QuantGate(bits=4)).quantize_all(problem)
-    assert list(found) == list(problem.weights), "all of them, in the network's order"
-    roles = {problem.roles[name] for name in found}
-    assert {Role.ATTENTION, Role.MLP, Role.EMBEDDING, Role.TABLE, has} <= roles
-    for name, m in found.items():
-        w, role = problem.weights[name], problem.roles[name]
-        if role in (Role.ATTENTION, Role.MLP):
-            codes, alpha = ternary(w, 24)
-            assert isinstance(m, GroupedMatrix)
-            assert m.group == 24
-            assert torch.equal(m.q, codes.short())
-            assert torch.equal(m.alpha, alpha)
-            assert set(m.q.unique().tolist()) == {-1, 0, 1}
-            continue
-        assert isinstance(m, QuantizedMatrix)
-        expected = QuantGate(bits=4).quantize(w) if role is Role.GATE else Rtn().quantize(w, grid)
-        assert torch.equal(m.q, expected.q)
-        assert torch.equal(m.row, expected.row)
-
-
-def test_what_has_no_grid_stays_in_float16():
-    problem = problem_of()
-    found = Ternary(embedding=None).quantize_all(problem)
-    assert {problem.roles[name] for name in found} == {Role.ATTENTION, Role.MLP}
-    assert set(found) == {n for n, r in problem.roles.items() if r in (Role.ATTENTION, Role.MLP)}
-
-
-def test_an_outer_quantizer_is_handed_the_answer():
-    problem, seen = problem_of(), []
-
-    def finish(matrices, price):
-        seen.append((list(matrices), price))
-        return {}
-
-    assert Ternary().quantize_all(problem, finish) == {}
-    assert seen == [(list(Ternary().quantize_all(problem)), None)]
-
-
-def test_nothing_is_measured_for_it():
-    assert Ternary().needs == frozenset()
-    assert not Ternary().solves_for_bytes
-
-
-@pytest.mark.parametrize(("role", "gate", "embedding", "bits"), [
-    (Role.MLP, None, None, 1.58 * 300 + 3 * 16), (Role.ATTENTION, QuantGate(), None, 1.58 * 300 + 3 * 16),
-    (Role.GATE, None, None, 16 * 300), (Role.GATE, QuantGate(bits=4), None, 4 * 300 + 2.5 * 10),
-    (Role.EMBEDDING, None, None, 16 * 300), (Role.PROJECTION, None, None, 16 * 300),
-    (Role.TABLE, None, SdClip(), SdClip().entropy_bits * 300 + 2.5 * 10),
-])  # fmt: skip
-def test_expected_bits(role, gate, embedding, bits):
-    """Ten rows of thirty: three groups of 128, the last one short."""
-    section = Ternary(gate=gate, embedding=embedding)
-    assert section.expected_bits(role, 10, 30) == pytest.approx(bits)
+class TestTernary(GroupedContract):
+    QUANTIZER, CODER, CODES, BITS = Ternary, staticmethod(ternary), {-1, 0, 1}, 1.58
 
 
 @pytest.mark.parametrize("packer", [BrotliPacker(), BrotliPacker(transpose=True), LzmaPacker()])

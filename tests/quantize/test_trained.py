@@ -8,7 +8,8 @@ import torch
 from pgolf.quantize.forms import FisherGrid, FisherRows, TensorClips, TwoSided, TypeClips
 from pgolf.quantize.gptq import Gptq
 from pgolf.quantize.grids import RoleGrids
-from pgolf.quantize.rate_distortion import TOLERANCE, RateDistortion, land
+from pgolf.quantize.problem import TOLERANCE
+from pgolf.quantize.rate_distortion import RateDistortion, land
 from pgolf.quantize.rtn import Rtn
 from pgolf.quantize.sd_clip import SdClip
 
