@@ -14,7 +14,7 @@ import torch
 
 from pgolf.data.source import PythonStdlib
 from pgolf.data.tokenizer import SpBpe
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 from pgolf.model.attention import Attention
 from pgolf.model.gpt import GptConfig
 from pgolf.model.mlp import Mlp

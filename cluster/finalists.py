@@ -22,7 +22,7 @@ from pgolf.formats.result import Result
 from pgolf.runtime import Runtime
 from pgolf.stage import Store
 
-Validator = Callable[[Result, Store, Runtime], Result]
+Validator = Callable[[Result, Store, Runtime], Result | None]  # on the leading rank the result
 Scorer = Callable[[Result, Event], tuple[Verdict, float]]  # ends soon after the event; seconds it took
 
 
@@ -44,8 +44,8 @@ def score(books: Books, scorer: Scorer) -> dict[int, str]:
 
 
 def on_a_gang(gang: rules.Gang, validator: Validator, store: Store) -> Scorer:
-    """Scoring on one rank of its own: only training is collective, and a finalist is trained already."""
-    return partial(_score_one, gang.but(ranks=1), validator, store)
+    """Scoring on a gang like a trial's: all its ranks score, against the same clock."""
+    return partial(_score_one, gang, validator, store)
 
 
 def _note(books: Books, number: int, verdict: Verdict, errors: dict[int, str]) -> None:

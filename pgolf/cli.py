@@ -179,8 +179,8 @@ def run(
     try:
         with runtime.joined():
             result = run_trial(chosen, place, runtime)
-            if validate and runtime.leads and result is not None and result.status == "ok":
-                result = validated(result, place, runtime)
+            if validate and (passed := runtime.agree(result if result and result.status == "ok" else None)):
+                result = validated(passed, place, runtime)
         if recorder is None or result is None:
             return
         recorder.trial_finished(number, result, attachments=attachments(result, place))
@@ -506,7 +506,9 @@ def certify(
         chosen = parse_config(result.config)
         runtime = _runtime(chosen.rules.gang.but(ranks=1), _Lines())
         with runtime.joined():
-            report = certificate_of(validate(result, Store(store), runtime), Store(store))
+            passed = validate(result, Store(store), runtime)
+        assert passed is not None, "one rank, and it leads"
+        report = certificate_of(passed, Store(store))
     print(json.dumps(report, indent=1, sort_keys=True)) if as_json else Console().print(render(report))
     raise typer.Exit(0 if report["verdict"] == "holds" else 1)
 

@@ -5,6 +5,7 @@
     │   ├── ConfigError      a setting that does not exist, does not fit or contradicts another
     │   ├── DataError        a corpus, shard or tokenizer that is missing, damaged or does not fit
     │   └── StoreError       a store entry or a run that is missing or damaged
+    ├── UnlawfulScore        an evaluation broke a rule of play; its score is not given out
     ├── RankFailed           another rank of the gang failed or vanished; carries that rank's traceback
     └── InfeasibleTrial      not a fault: an outcome on its way to the record (carries `Infeasible`)
 
@@ -38,6 +39,10 @@ class DataError(UserError):
 
 class StoreError(UserError):
     """A store entry or a run that is missing or damaged."""
+
+
+class UnlawfulScore(PgolfError):
+    """An evaluation broke a rule of play: which, and where."""
 
 
 class RankFailed(PgolfError):

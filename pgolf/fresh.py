@@ -33,15 +33,21 @@ class WorkerFailed(PgolfError):
     """A fresh process ended with an error; its last lines are the message."""
 
 
-def run_fresh(module: str, arguments: list[str], threads: int) -> float:
+def run_fresh(
+    module: str, arguments: list[str], threads: int, heard: Callable[[str], object] = lambda line: None
+) -> float:
     """Run `python -m module` in an empty directory; returns its wall seconds, interpreter included.
+
+    Args:
+        heard: is given each line that it prints, as it prints it.
 
     Raises:
         WorkerFailed: if it exits with anything but 0.
     """
     root = str(Path(__file__).resolve().parents[1])
     began = time.perf_counter()
-    _run(module, ["-m", module, *arguments], {"PYTHONPATH": root, "OMP_NUM_THREADS": str(threads)})
+    variables = {"PYTHONPATH": root, "OMP_NUM_THREADS": str(threads)}
+    _run(module, ["-m", module, *arguments], variables, heard)
     return time.perf_counter() - began
 
 
@@ -54,14 +60,30 @@ def run_alone(file: Path, arguments: list[str], threads: int) -> str:
     return _run(file.name, ["-I", "-c", ALONE, str(file), *arguments], {"OMP_NUM_THREADS": str(threads)})
 
 
-def _run(name: str, arguments: list[str], variables: dict[str, str]) -> str:
+def _run(
+    name: str, arguments: list[str], variables: dict[str, str],
+    heard: Callable[[str], object] = lambda line: None,
+) -> str:  # fmt: skip
     env = {k: v for k, v in os.environ.items() if k in KEPT} | variables
-    with tempfile.TemporaryDirectory() as elsewhere:
+    lines = []
+    with tempfile.TemporaryDirectory() as elsewhere, tempfile.TemporaryFile("w+") as complaints:
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, env=env, cwd=elsewhere, capture_output=True, text=True)
-    if done.returncode:
-        raise WorkerFailed(f"{name} exited with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, env=env, cwd=elsewhere, stdout=pipe, stderr=complaints, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    lines.append(line)
+                    heard(line)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            complaints.seek(0)
+            raise WorkerFailed(f"{name} exited with {process.returncode}:\n{complaints.read()[-2000:]}")
+    return "".join(lines)
 
 
 def leave(main: Callable[[list[str]], int]) -> NoReturn:

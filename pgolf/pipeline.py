@@ -60,10 +60,14 @@ class _Trial:
         broken = self.config.rules.broken_by(
             artifact_bytes=_whole(self.metric("pack", "artifact_bytes")),
             train_seconds=self.train_seconds,
-            eval_seconds=self.metric("evaluate", "eval_seconds"),
+            eval_seconds=self.deployed("eval_seconds"),
         )
         self.infeasible += [b for b in broken if b.reason not in {i.reason for i in self.infeasible}]
         return not self.infeasible
+
+    def deployed(self, name: str) -> float | int | None:
+        """A metric of the evaluation as deployed: the adapting one, if there is one."""
+        return self.metric("adapt" if "adapt" in self.made else "evaluate", name)
 
     @property
     def train_seconds(self) -> float | None:
@@ -80,7 +84,7 @@ class _Trial:
     def result(self) -> Result:
         m, made = self.metric, self.made
         artifact = made["pack"].path / ARTIFACT if "pack" in made else None
-        quantized = m("evaluate", "bpb")
+        bpb = self.deployed("bpb")
         return Result(
             name=self.config.label,
             config=self.config.plain(),
@@ -89,18 +93,19 @@ class _Trial:
             status="infeasible" if self.infeasible else "ok",
             infeasible=self.infeasible,
             tuple=DeployedTuple(
-                bpb=quantized,
+                bpb=bpb,
                 artifact_bytes=_whole(m("pack", "artifact_bytes")),
-                eval_seconds=m("evaluate", "eval_seconds"),
+                eval_seconds=self.deployed("eval_seconds"),
             ),
             stages={name: _stage_result(a) for name, a in made.items()},
             artifact_sha256=sha256_of(artifact) if artifact else None,
             prequant_bpb=m("prequant", "bpb"),
-            quantized_bpb=quantized,
-            bpb=quantized,
-            val_tokens=_whole(m("evaluate", "val_tokens")),
-            val_bytes=_whole(m("evaluate", "val_bytes")),
-            nats_per_token=m("evaluate", "nats_per_token"),
+            quantized_bpb=m("evaluate", "bpb"),
+            adapted_bpb=m("adapt", "bpb"),
+            bpb=bpb,
+            val_tokens=_whole(self.deployed("val_tokens")),
+            val_bytes=_whole(self.deployed("val_bytes")),
+            nats_per_token=self.deployed("nats_per_token"),
             model_bytes=_whole(m("pack", "model_bytes")),
             code_bytes=_whole(m("pack", "code_bytes")),
             artifact_bytes=_whole(m("pack", "artifact_bytes")),
@@ -112,8 +117,8 @@ class _Trial:
             train_seconds=self.train_seconds,
             quantize_seconds=made["quantize"].seconds if "quantize" in made else None,
             pack_seconds=made["pack"].seconds if "pack" in made else None,
-            eval_seconds=m("evaluate", "eval_seconds"),
-            eval_seconds_strict=m("evaluate", "eval_seconds_strict"),
+            eval_seconds=self.deployed("eval_seconds"),
+            eval_seconds_strict=self.deployed("eval_seconds_strict"),
             peak_memory_bytes=_whole(m("train", "peak_memory_bytes")),
             provenance={
                 **provenance(self.runtime),
@@ -137,8 +142,7 @@ def run_trial(config: RunConfig, store: Store, runtime: Runtime) -> Result | Non
     try:
         _train(trial, store)
         _quantize(trial, store)
-        if runtime.leads:
-            _deploy(trial, store)
+        _deploy(trial, store)
     except InfeasibleTrial as stopped:
         trial.infeasible.append(stopped.outcome)
     return trial.result() if runtime.leads else None
@@ -195,18 +199,33 @@ def _bundle(trial: _Trial, store: Store) -> int:
 
 
 def _deploy(trial: _Trial, store: Store) -> None:
-    config, made, runtime, tokens = trial.config, trial.made, trial.runtime, trial.tokens
-    packed = trial.add(
-        "pack", PACK(store, made["quantize"], made["bundle"], runtime=runtime, pack=config.pack)
-    )
-    trial.add("prequant", PREQUANT(store, made["train"], tokens, runtime=runtime, evaluate=config.evaluate))
-    if trial.judge():
-        trial.add("evaluate", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))
+    """Pack, on the leading rank; then all ranks score: first as quantized, then as it adapts, if it does."""
+    config, made, runtime = trial.config, trial.made, trial.runtime
+    plain, tokens = config.evaluate.plain_mode, trial.tokens
+    packed = None
+    if runtime.leads:
+        packed = PACK(store, made["quantize"], made["bundle"], runtime=runtime, pack=config.pack)
+        trial.add("pack", packed)
+        trial.add("prequant", PREQUANT(store, made["train"], tokens, runtime=runtime, evaluate=plain))
+    packed = _agreed(runtime, packed)
+    if runtime.agree(trial.judge() if runtime.leads else None):
+        trial.add("evaluate", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=plain))
+        if config.evaluate.adaptive:
+            trial.add("adapt", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))
         trial.judge()
 
 
-def validate(result: Result, store: Store, runtime: Runtime) -> Result:
+def _agreed(runtime: Runtime, artifact: Artifact | None) -> Artifact:
+    """The leading rank's artifact, on every rank."""
+    agreed = runtime.agree(artifact)
+    assert isinstance(agreed, Artifact)
+    return agreed
+
+
+def validate(result: Result, store: Store, runtime: Runtime) -> Result | None:
     """Score a finished trial's artifact once on the validation split, and certify it.
+
+    All ranks score, each giving the same result in; the leading one has the answer.
 
     The store remembers, so asking again scores nothing twice. The evaluation budget holds for this split
     too, and the longer clock of the two stays in the tuple; over it, or with a certificate that fails,
@@ -218,6 +237,8 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result:
     config = parse_config(result.config)
     tokens, packed = _recorded(result, store)
     scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
+    if not runtime.leads:
+        return None
     certificate = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
     stages = dict(result.stages)
     for name, a in (("validate", scored), ("certify", certificate)):
@@ -313,7 +334,7 @@ def certificate_of(result: Result, store: Store) -> dict[str, Any]:
 def attachments(result: Result, store: Store) -> dict[str, Path]:
     """Files of a trial worth keeping with its record, by name, as far as the store still has them."""
     wanted = {
-        "ledger.npz": ("evaluate", EVALUATE.name, "ledger.npz"),
+        "ledger.npz": ("adapt" if "adapt" in result.stages else "evaluate", EVALUATE.name, "ledger.npz"),
         "certificate.json": ("certify", CERTIFY.name, "certificate.json"),
     }
     found = {}

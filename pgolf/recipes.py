@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pgolf.data.source import PythonStdlib
 from pgolf.errors import ConfigError, nearest
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 from pgolf.model.attention import Attention
 from pgolf.model.gpt import GptConfig
 from pgolf.model.mlp import Mlp

@@ -18,7 +18,7 @@ from pgolf.data.published import ROOT
 from pgolf.data.sequential import Sequential
 from pgolf.data.shuffled_windows import ShuffledWindows
 from pgolf.data.source import Shards
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 from pgolf.model.bigram_hash import BigramHash
 from pgolf.model.dense_gate import DenseGate
 from pgolf.model.gpt import GptConfig

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from pgolf.certify.stage import Certify
 from pgolf.data.source import DataSource, PythonStdlib
 from pgolf.errors import ConfigError
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.evaluation import Evaluation
+from pgolf.evaluate.sliding import Sliding
 from pgolf.model.gpt import GptConfig
 from pgolf.optim.optimizer import Optim
 from pgolf.pack.brotli_packer import BrotliPacker
@@ -42,7 +43,7 @@ class RunConfig(Section):
     calibrate: Calibrate | None = Calibrate()
     quantize: Quantizer = Gptq()
     pack: Packer = BrotliPacker()
-    evaluate: Sliding = Sliding()
+    evaluate: Evaluation = Sliding()
     certify: Certify = Certify()
     rules: Rules = LAPTOP
 

@@ -182,7 +182,7 @@ def submission(
         "val_bpb": scored.get("bpb"),
         "val_loss": scored.get("nats_per_token"),
         "val_bpb_std": None,  # of one seed
-        "val_bpb_method": f"{split} split, windows of {config.evaluate.context}, stride {config.evaluate.stride}",
+        "val_bpb_method": f"{split} split, {config.evaluate.described}",
         "pre_quant_val_bpb": result.prequant_bpb,
         "seeds": [result.seed],
         "seed_results": {
@@ -379,7 +379,7 @@ def readme(result: Result, config: RunConfig, summary: dict[str, Any]) -> str:
 
 `{BUNDLE}` is one self-extracting Python file and holds everything that scoring needs beside Python 3.11 or newer,
 torch, numpy, sentencepiece, brotli and constriction: the decoder, the network, the scorer and this trial's windows
-({config.evaluate.context} positions, stride {config.evaluate.stride}). It reads the artifact, token shards and their
+({config.evaluate.described}). It reads the artifact, token shards and their
 byte counts, and prints the score as JSON (`--out FILE` also writes it); `--device cuda` scores on a GPU. It has the
 name that the competition gives it; pgolf did the training.
 

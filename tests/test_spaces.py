@@ -27,7 +27,7 @@ GIVEN = {  # what the round hands to a space beside the trial and its path
     "data.sp_bpe": {"sizes": (512, 1024)},
     "data.sp_official": {"sizes": (512, 1024)},
     "data.tokenizer": {"sizes": (512, 1024), "kinds": ("sp_bpe", "sp_official", "case_ops", "case_marks")},
-    "evaluate.windows": {"trained": 256},
+    "evaluate.sliding": {"trained": 256},
     "model.attention": {"heads": 4, "frontier_layers": 3},
     "model.factored_embedding": {"width": 64},
     "model.gated_xsa": {"layers": 3},

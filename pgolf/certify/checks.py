@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pgolf.data.published import TOLERANCE
 from pgolf.data.starts import document_starts
 from pgolf.data.tokenizer import Tokenizer
-from pgolf.formats.ledger import check_ledger
+from pgolf.formats.ledger import Events, check_once
 from pgolf.formats.shards import BOS, Tokens
 from pgolf.model.gpt import Gpt
 
@@ -21,9 +21,9 @@ Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 SPAN = 64  # positions of a probe row
 
 
-def score_once(windows: NDArray[np.int64], tokens: int) -> str | None:
+def score_once(events: Events, tokens: int) -> str | None:
     """Every target exactly once, each from its past."""
-    return check_ledger(windows, tokens)
+    return check_once(events, tokens)
 
 
 def sums_agree(nll: NDArray[np.float64], counts: Tokens, bpb: float) -> str | None:

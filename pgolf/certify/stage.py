@@ -19,7 +19,7 @@ from pgolf.certify.coder import coded_bytes
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.formats.blob import ARTIFACT, read_artifact
-from pgolf.formats.ledger import read_ledger
+from pgolf.formats.ledger import read_ledger, windows_of
 from pgolf.formats.shards import BOS, Tokens, read_split
 from pgolf.fresh import run_fresh
 from pgolf.model.gpt import assemble
@@ -41,14 +41,15 @@ def _certify(
     packed: Path, tokens: Path, scored: Path, *, out: Path, runtime: Runtime, certify: Certify
 ) -> Metrics:
     ids, counts = read_split(tokens, "validation")
-    windows, nll = read_ledger(scored)
+    events, nll = read_ledger(scored)
+    windows = windows_of(events)
     bpb = json.loads((scored / "scores.json").read_text())["bpb"]
     tokenizer = Tokenizer.load(tokens / TOKENIZER)
     artifact = read_artifact(packed / ARTIFACT)
     v = artifact.vocab_size
     network = assemble(artifact.model, v, artifact.weights(), "cpu")
     verdicts: dict[str, str | None] = {
-        "score_once": checks.score_once(windows, len(ids)),
+        "score_once": checks.score_once(events, len(ids)),
         "sums_agree": checks.sums_agree(nll, counts, bpb),
         "bytes_are_the_text": checks.bytes_are_the_text(ids, counts, tokenizer),
         "future_is_invisible": checks.future_is_invisible(network, v),

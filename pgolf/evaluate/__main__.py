@@ -1,47 +1,89 @@
 """The fresh process that scores an artifact: it has the artifact and the scored shard, nothing else.
 
     python -m pgolf.evaluate artifact.bin --tokens validation_000000.bin --bytes validation_bytes_000000.bin \\
-        --context 1024 --stride 64 --out DIR
+        --evaluate '{"kind": "sliding", "context": 1024, "stride": 64}' --out DIR
 
-Opening any other file below a --sealed directory, or a network connection, is refused by an audit hook.
-Two clocks: `eval_seconds` is scoring alone; loading and decoding are timed beside it.
+With --tokenizer in place of --bytes, bytes are counted by the tokenizer's look-up tables. Opening any other file
+below a --sealed directory, or a network connection, is refused by an audit hook. Several ranks, each a process,
+meet at the file --meet.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
+from pydantic import TypeAdapter
 
-from pgolf.evaluate.deployed import deployed
-from pgolf.evaluate.windows import Sliding
+from pgolf.data.tokenizer import Tokenizer
+from pgolf.evaluate.breakdown import breakdown
+from pgolf.evaluate.deployed import deployed, shards
+from pgolf.evaluate.evaluation import Evaluation
+from pgolf.evaluate.ranks import Ranks
 from pgolf.formats.ledger import write_ledger
+from pgolf.formats.shards import Tokens
 from pgolf.fresh import leave, seal
 from pgolf.model.gpt import GptConfig
 
+SCORES = "scores.json"
+
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pgolf.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pgolf.evaluate", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--tokens", type=Path, nargs="+", required=True)
-    parser.add_argument("--bytes", type=Path, nargs="+", required=True)
-    parser.add_argument("--context", type=int, required=True)
-    parser.add_argument("--stride", type=int, required=True)
+    denominator = parser.add_mutually_exclusive_group(required=True)
+    denominator.add_argument("--bytes", type=Path, nargs="+")
+    denominator.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--evaluate", type=TypeAdapter(Evaluation).validate_json, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--attention", default="auto")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--meet", type=Path)
     parser.add_argument("--sealed", type=Path, action="append", default=[])
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args(argv)
     torch.set_num_threads(a.threads)
-    seal(a.sealed, allowed=[a.artifact, *a.tokens, *a.bytes, a.out])
-    plan = Sliding(context=a.context, stride=a.stride)
+    ranks = Ranks(a.rank, a.ranks)
+    if ranks.size > 1:
+        backend = "cpu:gloo,cuda:nccl" if a.device == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=f"file://{a.meet}", rank=a.rank, world_size=a.ranks)
+    counted = a.bytes or [a.tokenizer]
+    meeting = [a.meet] if a.meet else []
+    seal(a.sealed, allowed=[a.artifact, *a.tokens, *counted, a.out, *meeting])
+
+    def read() -> tuple[Tokens, Tokens]:
+        ids = shards(a.tokens)
+        return ids, shards(a.bytes) if a.bytes else Tokenizer.load(a.tokenizer).byte_counts(ids)
+
+    progress = _Progress() if a.rank == 0 else None
     scores, metrics = deployed(
-        a.artifact, a.tokens, a.bytes, GptConfig.model_validate, plan, a.device, a.attention
+        a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress
     )
-    write_ledger(a.out, scores.windows, scores.nll)
-    (a.out / "scores.json").write_text(json.dumps(metrics, sort_keys=True))
+    if a.rank == 0:
+        write_ledger(a.out, scores.events, scores.nll)
+        tables = breakdown(scores.nll, read()[1], scores.extent)
+        (a.out / SCORES).write_text(json.dumps({**metrics, "breakdown": tables}, sort_keys=True))
+    if ranks.size > 1:
+        dist.destroy_process_group()
     return 0
+
+
+class _Progress:
+    """A line for every hundredth, for whoever started this process."""
+
+    def __init__(self) -> None:
+        self.said = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if (now := 100 * done // max(total, 1)) > self.said:
+            self.said = now
+            print(f"progress {done} {total}", file=sys.stdout, flush=True)
 
 
 if __name__ == "__main__":

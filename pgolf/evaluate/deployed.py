@@ -1,11 +1,12 @@
 """Scoring from an artifact's bytes: what the fresh process and the exported file have in common.
 
-The exported file (`pgolf.pack.bundle`) ends with a call of `main`. It holds its network and its windows as
+The exported file (`pgolf.pack.bundle`) ends with a call of `main`. It holds its network and its evaluation as
 values, and needs no config of the trial:
 
     python train_gpt.py --artifact artifact.bin --tokens select_000000.bin --bytes select_bytes_000000.bin
 
-Two clocks: `eval_seconds` is scoring alone; loading and decoding are timed beside it.
+Clocks: `eval_seconds` is scoring and adapting (`score_seconds`, `adapt_seconds`); loading and decoding are timed
+beside it.
 """
 
 import argparse
@@ -17,18 +18,21 @@ import numpy as np
 import torch
 
 from pgolf.errors import DataError
-from pgolf.evaluate.scorer import ROWS, Scores, score
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.drive import Progress
+from pgolf.evaluate.mode import ROWS, Mode
+from pgolf.evaluate.ranks import ALONE, Ranks
+from pgolf.evaluate.scorer import Scores, score
 from pgolf.formats.blob import read_artifact
-from pgolf.formats.shards import read_shard
+from pgolf.formats.shards import Tokens, read_shard
 from pgolf.model.gpt import GptConfig, assembled
 from pgolf.runtime import Clock
 from pgolf.section import digest_of
 
 ModelOf = Callable[[dict[str, object]], GptConfig]
+Read = Callable[[], tuple[Tokens, Tokens]]  # a stream's tokens, and the bytes each stands for
 
 
-def main(config: GptConfig, plan: Sliding, mark: str) -> None:
+def main(config: GptConfig, evaluate: Mode, mark: str) -> None:
     """The exported file: score and print, for artifacts of this network alone.
 
     Args:
@@ -50,7 +54,9 @@ def main(config: GptConfig, plan: Sliding, mark: str) -> None:
         return config
 
     torch.set_num_threads(a.threads)
-    _, metrics = deployed(a.artifact, a.tokens, a.bytes, model_of, plan, a.device, a.attention)
+    _, metrics = deployed(
+        a.artifact, lambda: (shards(a.tokens), shards(a.bytes)), model_of, evaluate, a.device, a.attention
+    )
     text = json.dumps(metrics, sort_keys=True)
     print(text)
     if a.out:
@@ -58,22 +64,33 @@ def main(config: GptConfig, plan: Sliding, mark: str) -> None:
 
 
 def deployed(
-    file: Path, tokens: Sequence[Path], sidecars: Sequence[Path], model_of: ModelOf, plan: Sliding,
-    device: str, attention: str,
+    file: Path, read: Read, model_of: ModelOf, evaluate: Mode, device: str, attention: str, ranks: Ranks = ALONE,
+    progress: Progress | None = None,
 ) -> tuple[Scores, dict[str, float]]:  # fmt: skip
     """An artifact's scores on token shards, and what they come to.
 
     Args:
         model_of: the network's config, from what of it the artifact carries.
+
+    Raises:
+        UnlawfulScore: if the ledger breaks a rule, or a distribution does not sum to one.
     """
-    load, scoring = Clock(), Clock()
+    load, whole = Clock(), Clock()
     with load:
         artifact = read_artifact(file)
         network = assembled(model_of(artifact.model), artifact.vocab_size, artifact.weights(), device)
-        ids, counts = (
-            np.concatenate([np.asarray(read_shard(f)) for f in files]) for files in (tokens, sidecars)
-        )
-        network.choose_attention(ROWS, plan.context, name=attention)
-    with scoring:
-        scores = score(network, ids, counts, plan, device)
-    return scores, {**scores.metrics(), "eval_seconds": scoring.seconds, "load_seconds": load.seconds}
+        ids, counts = read()
+        network.choose_attention(ROWS, evaluate.context, name=attention)
+    with whole:
+        scores = score(evaluate.predictor(network), ids, counts, evaluate, ranks, progress)
+    if ranks.rank == 0:
+        scores.verify()
+    clocks = {"score_seconds": scores.score_seconds, "adapt_seconds": scores.adapt_seconds}
+    return scores, {
+        **scores.metrics(), **clocks, "eval_seconds": whole.seconds, "load_seconds": load.seconds,
+    }  # fmt: skip
+
+
+def shards(files: Sequence[Path]) -> Tokens:
+    """The values of shard files, one after the other."""
+    return np.concatenate([np.asarray(read_shard(file)) for file in files])

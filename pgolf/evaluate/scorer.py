@@ -2,37 +2,28 @@
 
     bpb = (sum of nll / ln 2) / (sum of bytes), both over exactly the same targets, in float64
 
-A predictor sees a window's inputs and document starts and answers with float32 logits for the next
-token at every position; the scorer normalizes them itself and looks the target up afterwards, so a
-predictor can neither see a target nor hand in something that is no distribution.
+A predictor answers with log-probabilities of every token; the scorer looks the target up afterwards, writes the
+score down, and only then may anyone learn it. It adds up every distribution it is given: how far the sums are from
+one is part of the answer, and so is the ledger. `Scores.verify` holds both to the rules.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pgolf.data.starts import document_starts
-from pgolf.evaluate.windows import Sliding
-from pgolf.formats.ledger import check_ledger
+from pgolf.errors import UnlawfulScore
+from pgolf.evaluate.drive import Pass, Progress, extent_of, starts_of, targets_of
+from pgolf.evaluate.mode import Mode
+from pgolf.evaluate.predictor import Ask, Extent, Predictor
+from pgolf.evaluate.ranks import ALONE, Ranks
+from pgolf.formats.ledger import Audit, Events, audit, windows_of
 from pgolf.formats.shards import Tokens
 
-ROWS = 16  # windows a forward
-
-
-@runtime_checkable
-class Predictor(Protocol):
-    """Logits for the next token, from the past inside the window alone."""
-
-    def __call__(
-        self, tokens: Int[Tensor, "rows time"], starts: Bool[Tensor, "rows time"]
-    ) -> Float[Tensor, "rows time vocab"]: ...
+MOST_SUM_ERROR = 1e-6  # of a distribution's sum from one
 
 
 @dataclass(frozen=True)
@@ -40,9 +31,18 @@ class Scores:
     """What scoring a stream came to."""
 
     nll: NDArray[np.float64]  # [tokens], nats; entry 0 is unscored
-    windows: NDArray[np.int64]  # the ledger
+    events: Events  # the ledger
+    extent: Extent
     tokens: int  # targets scored
     bytes: int  # of text they stand for
+    sum_error: float  # most that a distribution's sum was away from one
+    score_seconds: float
+    adapt_seconds: float
+
+    @property
+    def windows(self) -> NDArray[np.int64]:
+        """[n, 3] (context, begin, end), in the order of scoring."""
+        return windows_of(self.events)
 
     @property
     def nats_per_token(self) -> float:
@@ -51,6 +51,17 @@ class Scores:
     @property
     def bpb(self) -> float:
         return math.fsum(self.nll) / math.log(2) / self.bytes
+
+    def audit(self) -> Audit:
+        return audit(self.events, self.extent.tokens, self.extent.starts)
+
+    def verify(self) -> "Scores":
+        """Raises UnlawfulScore if the ledger breaks a rule or a distribution does not sum to one."""
+        if not (held := self.audit()).holds:
+            raise UnlawfulScore(f"{held.rule}: {held.broken}")
+        if not self.sum_error <= MOST_SUM_ERROR:
+            raise UnlawfulScore(f"L3: a distribution's sum is {self.sum_error:.3g} away from one")
+        return self
 
     def metrics(self) -> Mapping[str, float]:
         return {
@@ -61,9 +72,11 @@ class Scores:
         }
 
 
-@torch.inference_mode()
-def score(predictor: Predictor, tokens: Tokens, counts: Tokens, plan: Sliding, device: str = "cpu") -> Scores:
-    """Score every target of a stream exactly once.
+def score(
+    predictor: Predictor, tokens: Tokens, counts: Tokens, mode: Mode, ranks: Ranks = ALONE,
+    progress: Progress | None = None,
+) -> Scores:  # fmt: skip
+    """Score every target of a stream exactly once. With several ranks the first one's answer is whole.
 
     Args:
         tokens: the stream, documents beginning with BOS.
@@ -76,23 +89,35 @@ def score(predictor: Predictor, tokens: Tokens, counts: Tokens, plan: Sliding, d
         raise ValueError(
             f"a stream of {len(tokens)} tokens and {int(counts.sum())} bytes has nothing to score"
         )
-    windows = plan.plan(len(tokens))
-    assert (broken := check_ledger(windows, len(tokens))) is None, broken
+    extent, rounds = extent_of(starts_of(tokens), len(tokens), predictor, mode, ranks.size)
     stream = torch.from_numpy(tokens.astype(np.int64))
-    nll = np.zeros(len(tokens), dtype=np.float64)
-    lengths = windows[:, 2] - 1 - windows[:, 0]
-    for length in np.unique(lengths)[::-1]:
-        members = windows[lengths == length]
-        for at in range(0, len(members), ROWS):
-            rows = members[at : at + ROWS]
-            inputs = torch.stack([stream[c : e - 1] for c, _, e in rows])
-            logits = predictor(inputs.to(device), document_starts(inputs).to(device))
-            for row, (c, b, e) in zip(logits, rows, strict=True):
-                nll[b:e] = _nll(row[b - 1 - c : e - 1 - c], stream[b:e].to(device))
-    return Scores(nll, windows, len(tokens) - 1, int(counts[1:].sum(dtype=np.int64)))
+    nll, sum_error = np.zeros(len(tokens), dtype=np.float64), 0.0
+
+    def visit(ask: Ask) -> None:
+        nonlocal sum_error
+        answers = predictor.log_probs(ask)
+        targets = targets_of(stream, ask).to(answers.device)
+        found = answers.detach().gather(1, targets.unsqueeze(1)).squeeze(1)
+        nll[ask.positions()] = -found.cpu().numpy()
+        error = answers.detach().logsumexp(1).expm1().abs().max()
+        sum_error = float(np.maximum(sum_error, float(error)))  # keeps a NaN
+
+    made = Pass(predictor, extent, rounds, ranks, progress)
+    made.run(stream, visit)
+    parts = ranks.gather((nll, made.ledger.events(), sum_error))
+    return Scores(
+        nll=np.sum([part[0] for part in parts], axis=0),  # type: ignore[index]
+        events=_in_order([part[1] for part in parts]),  # type: ignore[index]
+        extent=extent,
+        tokens=len(tokens) - 1,
+        bytes=int(counts[1:].sum(dtype=np.int64)),
+        sum_error=float(np.max([part[2] for part in parts])),  # type: ignore[index]
+        score_seconds=made.scoring.seconds,
+        adapt_seconds=made.adapting.seconds,
+    )
 
 
-def _nll(logits: Float[Tensor, "n vocab"], targets: Int[Tensor, "n"]) -> NDArray[np.float64]:  # noqa: F821
-    """-log softmax at the targets, with the normalizer and the difference in float64."""
-    wide = logits.double()
-    return (wide.logsumexp(1) - wide.gather(1, targets.unsqueeze(1)).squeeze(1)).cpu().numpy()
+def _in_order(parts: list[Events]) -> Events:
+    """All ranks' events, as their clocks run; what all ranks learned is one rank's to tell."""
+    whole = np.concatenate(parts)
+    return whole[np.lexsort((whole[:, 2], whole[:, 1], whole[:, 0]))]

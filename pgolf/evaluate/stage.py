@@ -9,56 +9,76 @@ from pathlib import Path
 
 import numpy as np
 
-from pgolf.evaluate.scorer import ROWS, Predictor, Scores, score
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.__main__ import SCORES
+from pgolf.evaluate.blocks import Blocks
+from pgolf.evaluate.mode import ROWS, Mode
+from pgolf.evaluate.neural import Neural
+from pgolf.evaluate.scorer import Scores, score
 from pgolf.formats.blob import ARTIFACT
 from pgolf.formats.checkpoint import Checkpoint
 from pgolf.formats.shards import read_split, shards_of, sidecar_of
 from pgolf.fresh import run_fresh
-from pgolf.model.gpt import assemble
+from pgolf.model.gpt import Gpt, assemble
 from pgolf.runtime import Runtime
 from pgolf.stage import Metrics, Stage
 
 PROBE_BYTES = 36_000  # of text, whatever the tokenizer makes of it
+PROGRESS = "eval_progress"  # report(-1, {PROGRESS: share})
 
 
-def probe(predictor: Predictor, tokens: Path, evaluate: Sliding, device: str) -> float:
+def probe(network: Gpt, tokens: Path, evaluate: Mode, device: str) -> float:
     """Bits per byte of the select split's beginning, in disjoint blocks: for live curves and gates."""
     ids, counts = read_split(tokens, "select")
     end = int(np.searchsorted(counts.cumsum(dtype=np.int64), PROBE_BYTES, side="right"))
-    blocks = evaluate.but(stride=evaluate.context)
-    return score(predictor, ids[:end], counts[:end], blocks, device).bpb
+    return score(Neural(network), ids[:end], counts[:end], Blocks(context=evaluate.context)).bpb
 
 
-def _prequant(checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, evaluate: Sliding) -> Metrics:
+def _prequant(checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, evaluate: Mode) -> Metrics:
     trained = Checkpoint.read(checkpoint)
     network = assemble(trained.model, trained.vocab_size, trained.weights, runtime.device)
     network.choose_attention(ROWS, evaluate.context, name=runtime.attention)
-    scores: Scores = score(network, *read_split(tokens, "select"), evaluate, runtime.device)
+    scores: Scores = score(evaluate.predictor(network), *read_split(tokens, "select"), evaluate).verify()
     np.save(out / "nll.npy", scores.nll)
     return dict(scores.metrics())
 
 
 def evaluate_stage(split: str) -> Stage:
-    """The stage that scores an artifact on a split. Inputs: the packed and the token directory."""
+    """The stage that scores an artifact on a split. Inputs: the packed and the token directory.
 
-    def run(packed: Path, tokens: Path, *, out: Path, runtime: Runtime, evaluate: Sliding) -> Metrics:
+    All ranks of a gang take part, each with a fresh process of its own on its own device.
+    """
+
+    def run(packed: Path, tokens: Path, *, out: Path, runtime: Runtime, evaluate: Mode) -> Metrics:
         shards = shards_of(tokens, split)
         arguments = [str(packed / ARTIFACT), "--tokens", *map(str, shards), "--bytes"]
         arguments += [str(sidecar_of(shard, split)) for shard in shards]
-        arguments += ["--context", str(evaluate.context), "--stride", str(evaluate.stride)]
+        arguments += ["--evaluate", json.dumps(evaluate.plain())]
         arguments += ["--device", runtime.device, "--threads", str(runtime.threads)]
         arguments += ["--attention", runtime.attention]
+        arguments += ["--rank", str(runtime.rank), "--ranks", str(runtime.world_size)]
+        if runtime.world_size > 1:
+            arguments += ["--meet", str(runtime.agree(str(out / "meeting")))]
         for store in {packed.parent.parent, tokens.parent.parent}:
             arguments += ["--sealed", str(store)]
         arguments += ["--out", str(out)]
-        seconds = run_fresh("pgolf.evaluate", arguments, runtime.threads)
-        metrics: Metrics = json.loads((out / "scores.json").read_text())
-        return {**metrics, "eval_seconds_strict": seconds}
 
-    return Stage(f"evaluate_{split}", 1, run)
+        def heard(line: str) -> None:
+            word, *numbers = line.split()
+            if word == "progress" and runtime.leads:
+                done, total = map(int, numbers)
+                runtime.report(-1, {PROGRESS: done / total})
+
+        seconds = run_fresh("pgolf.evaluate", arguments, runtime.threads, heard)
+        if not runtime.leads:
+            return {}
+        (out / "meeting").unlink(missing_ok=True)
+        metrics: Metrics = json.loads((out / SCORES).read_text())
+        numbers = {name: value for name, value in metrics.items() if name != "breakdown"}
+        return {**numbers, "eval_seconds_strict": seconds}
+
+    return Stage(f"evaluate_{split}", 2, run, collective=True)
 
 
-PREQUANT = Stage("prequant", 1, _prequant)
+PREQUANT = Stage("prequant", 2, _prequant)
 EVALUATE = evaluate_stage("select")
 VALIDATE = evaluate_stage("validation")

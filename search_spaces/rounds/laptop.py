@@ -11,7 +11,7 @@ from pgolf.data.source import PythonStdlib
 from pgolf.recipes import laptop_baseline, laptop_late, laptop_solved
 from pgolf.run import RunConfig
 from search_spaces.data.tokenizer import tokenizer
-from search_spaces.evaluate.windows import windows
+from search_spaces.evaluate.sliding import sliding
 from search_spaces.model.gpt import gpt
 from search_spaces.optim.optimizer import optim
 from search_spaces.pack.packer import packer
@@ -36,7 +36,7 @@ def space(trial: BaseTrial) -> RunConfig:
         quantize=quantize,
         calibrate=calibrate,
         pack=packer(trial, "pack"),
-        evaluate=windows(trial, "evaluate", context),
+        evaluate=sliding(trial, "evaluate", context),
     )
 
 

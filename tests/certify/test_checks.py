@@ -9,8 +9,9 @@ import torch
 from pgolf.certify import checks
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 from pgolf.formats.shards import read_split
+from tests.evaluate.ledgers import events_of
 from tests.nets import VOCAB, network
 
 HONEST = network()
@@ -56,12 +57,12 @@ def test_a_causal_cheat_is_not_blamed_for_the_future():
 
 def test_score_once():
     windows = Sliding(context=8, stride=3).plan(40)
-    assert checks.score_once(windows, 40) is None
-    assert "2 times" in checks.score_once(np.concatenate([windows, windows[-1:]]), 40)
-    assert "0 times" in checks.score_once(windows[:-1], 40)
+    assert checks.score_once(events_of(windows), 40) is None
+    assert "2 times" in checks.score_once(events_of(np.concatenate([windows, windows[-1:]])), 40)
+    assert "0 times" in checks.score_once(events_of(windows[:-1]), 40)
     peeking = windows.copy()
     peeking[1, 0] = peeking[1, 1]
-    assert "no past" in checks.score_once(peeking, 40)
+    assert "no past" in checks.score_once(events_of(peeking), 40)
 
 
 def test_sums_agree():

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from pgolf.certify.coder import Passage, coded_bytes, compress, decompress
 from pgolf.errors import DataError
+from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.scorer import score
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 from pgolf.model.gpt import Gpt
 from tests.nets import VOCAB, network, stream
 
@@ -38,7 +39,7 @@ def test_what_is_coded_comes_back_in_as_many_bytes_as_the_score_says(lengths, se
     bits = 0.0
     for t in texts:
         ids = t.astype(np.uint16)
-        bits += math.fsum(score(NETWORK, ids, np.ones_like(ids), plan).nll) / math.log(2)
+        bits += math.fsum(score(Neural(NETWORK), ids, np.ones_like(ids), plan).nll) / math.log(2)
     assert abs(coded_bytes(coded) - bits / 8) <= 0.001 * bits / 8 + 64
 
 
@@ -47,7 +48,7 @@ def test_a_long_text_costs_what_its_probabilities_say():
     text, plan = document(1, 300), Sliding(context=4, stride=4)
     coded = coded_bytes(compress(NETWORK, [passage(text, plan)], [text]))
     ids = text.astype(np.uint16)
-    expected = math.fsum(score(NETWORK, ids, np.ones_like(ids), plan).nll) / math.log(2) / 8
+    expected = math.fsum(score(Neural(NETWORK), ids, np.ones_like(ids), plan).nll) / math.log(2) / 8
     assert abs(coded - expected) <= 0.001 * expected + 8
 
 

@@ -17,8 +17,8 @@ from pgolf.data.case_ops import CaseOps
 from pgolf.data.cross_ws import CrossWs
 from pgolf.data.sp_bpe import SpBpe
 from pgolf.data.sp_official import SpOfficial
+from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.stage import VALIDATE
-from pgolf.evaluate.windows import Sliding
 from pgolf.formats.shards import read_shard, write_shard
 from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.scorer import score
+from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.stage import EVALUATE
-from pgolf.evaluate.windows import Sliding
 from pgolf.formats.blob import ARTIFACT, read_artifact
-from pgolf.formats.ledger import check_ledger, read_ledger
+from pgolf.formats.ledger import check_once, read_ledger
 from pgolf.formats.shards import read_split
 from pgolf.fresh import WorkerFailed, run_fresh
 from pgolf.model.gpt import assemble
@@ -31,12 +32,12 @@ def test_it_scores_as_this_process_does_bit_for_bit(packed, tokens, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     network = assemble(artifact.model, artifact.vocab_size, artifact.weights(), "cpu")
-    here = score(network, *read_split(tokens, "select"), PLAN)
+    here = score(Neural(network), *read_split(tokens, "select"), PLAN)
     torch.set_num_threads(before)
     assert made.metrics["bpb"] == here.bpb
-    windows, nll = read_ledger(made.path)
+    events, nll = read_ledger(made.path)
     assert (nll == here.nll).all()
-    assert check_ledger(windows, len(nll)) is None
+    assert check_once(events, len(nll)) is None
     assert made.metrics["val_tokens"] == 299
     assert made.metrics["val_bytes"] == here.bytes
     assert 0 < made.metrics["eval_seconds"] < made.metrics["eval_seconds_strict"]
@@ -52,11 +53,11 @@ def test_a_damaged_artifact_is_no_score(packed, tokens, tmp_path):
         str(shard),
         "--bytes",
         str(tokens / "select_bytes_000000.bin"),
-        "--context",
-        "8",
+        "--evaluate",
+        json.dumps(PLAN.plain()),
     ]
     with pytest.raises(WorkerFailed, match="cut short or altered"):
-        run_fresh("pgolf.evaluate", [*given, "--stride", "8", "--out", str(tmp_path)], 1)
+        run_fresh("pgolf.evaluate", [*given, "--out", str(tmp_path)], 1)
 
 
 def test_it_starts_clean_and_elsewhere(monkeypatch, tmp_path):
@@ -110,17 +111,15 @@ def test_the_seal(body, refused, tmp_path):
 
 def test_a_worker_that_fails_says_why(tmp_path):
     with pytest.raises(WorkerFailed, match="required: artifact"):
-        run_fresh("pgolf.evaluate", ["--context", "8"], 1)
+        run_fresh("pgolf.evaluate", ["--threads", "8"], 1)
 
 
 def test_what_is_scored_is_recorded_in_full(packed, tokens, tmp_path):
     given = [str(packed / ARTIFACT), "--tokens", str(tokens / "validation_000000.bin"), "--bytes"]
     given += [
         str(tokens / "validation_bytes_000000.bin"),
-        "--context",
-        "8",
-        "--stride",
-        "8",
+        "--evaluate",
+        json.dumps(PLAN.plain()),
         "--out",
         str(tmp_path),
     ]
@@ -131,6 +130,9 @@ def test_what_is_scored_is_recorded_in_full(packed, tokens, tmp_path):
         "val_tokens",
         "val_bytes",
         "nats_per_token",
+        "score_seconds",
+        "adapt_seconds",
         "eval_seconds",
         "load_seconds",
+        "breakdown",
     }

@@ -8,9 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgolf.errors import UnlawfulScore
+from pgolf.evaluate.blocks import Blocks
+from pgolf.evaluate.neural import Neural, Plain
 from pgolf.evaluate.scorer import score
+from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.stage import PROBE_BYTES, probe
-from pgolf.evaluate.windows import Sliding
 from pgolf.formats.shards import read_split
 from tests.model.twin import row_logits
 from tests.nets import VOCAB, network, small, stream
@@ -52,7 +55,7 @@ def slow_bits(tokens: list[int], plan: Sliding) -> float:
 )
 def test_it_is_the_twin_on_hostile_streams(tokens, plan):
     ids, counts = counted(tokens)
-    got = score(NETWORK, ids, counts, plan)
+    got = score(Neural(NETWORK), ids, counts, plan)
     assert got.bpb == pytest.approx(slow_bits(tokens, plan) / int(counts[1:].sum()), abs=1e-6)
     assert got.tokens == len(tokens) - 1
     assert got.nll[0] == 0, "the first token has no past and no score"
@@ -66,7 +69,7 @@ def test_it_is_the_twin_on_any_stream(seed, length, documents, context, data):
     tokens = [5, *stream(seed, length, documents)[0].tolist()]
     ids, counts = counted(tokens)
     if counts[1:].any():
-        got = score(NETWORK, ids, counts, plan)
+        got = score(Neural(NETWORK), ids, counts, plan)
         assert got.bpb == pytest.approx(slow_bits(tokens, plan) / int(counts[1:].sum()), abs=1e-6)
 
 
@@ -90,22 +93,23 @@ class Twice(Sliding):
 def test_the_order_of_windows_does_not_matter():
     ids, counts = counted(stream(3, 120, 9)[0].tolist())
     given_ = {"context": 8, "stride": 3}
-    plain, shuffled = (score(NETWORK, ids, counts, plan(**given_)) for plan in (Sliding, Shuffled))
+    plain, shuffled = (score(Neural(NETWORK), ids, counts, plan(**given_)) for plan in (Sliding, Shuffled))
     assert np.allclose(plain.nll, shuffled.nll, rtol=1e-6)
     assert plain.bpb == pytest.approx(shuffled.bpb, rel=1e-7)
 
 
 def test_a_target_scored_twice_is_refused():
     ids, counts = counted(stream(3, 40, 3)[0].tolist())
-    with pytest.raises(AssertionError, match="scored 2 times"):
-        score(NETWORK, ids, counts, Twice(context=8, stride=3))
+    scores = score(Neural(NETWORK), ids, counts, Twice(context=8, stride=3))
+    with pytest.raises(UnlawfulScore, match="L6: target 8 was scored 2 times"):
+        scores.verify()
 
 
 def test_a_network_that_knows_nothing_costs_its_vocabulary():
     """log2 V bits a token, over exactly the bytes of the targets: the first token's are not among them."""
     ids = np.array([4, 5, 6, 7], dtype=np.uint16)
     counts = np.array([100, 1, 2, 4], dtype=np.uint16)
-    got = score(lambda t, s: torch.zeros(*t.shape, VOCAB), ids, counts, Sliding(context=8, stride=8))
+    got = score(Plain(lambda t, s: torch.zeros(*t.shape, VOCAB)), ids, counts, Sliding(context=8, stride=8))
     assert got.bytes == 7
     assert got.bpb == pytest.approx(3 * math.log2(VOCAB) / 7)
     assert got.metrics() == {
@@ -116,27 +120,32 @@ def test_a_network_that_knows_nothing_costs_its_vocabulary():
 def test_the_scorer_normalizes_so_that_logits_cannot_be_inflated():
     ids, counts = counted(stream(1, 30, 2)[0].tolist())
     plan = Sliding(context=8, stride=8)
-    raised = score(lambda t, s: NETWORK(t, s) + 50.0, ids, counts, plan)
-    assert raised.bpb == pytest.approx(score(NETWORK, ids, counts, plan).bpb, abs=1e-5)
+    raised = score(Plain(lambda t, s: NETWORK(t, s) + 50.0), ids, counts, plan)
+    assert raised.bpb == pytest.approx(score(Neural(NETWORK), ids, counts, plan).bpb, abs=1e-5)
 
 
 def test_a_sum_of_many_bytes_does_not_overflow():
     ids = np.full(4000, 5, dtype=np.uint16)
     counts, plan = np.full(4000, 60_000, np.uint16), Sliding(context=512, stride=512)
-    got = score(lambda t, s: torch.zeros(*t.shape, VOCAB), ids, counts, plan)
+    got = score(Plain(lambda t, s: torch.zeros(*t.shape, VOCAB)), ids, counts, plan)
     assert got.bytes == 3999 * 60_000
 
 
 @pytest.mark.parametrize(("tokens", "counts"), [([5], [3]), ([], []), ([5, 1, 1], [3, 0, 0])])
 def test_a_stream_without_anything_to_score_is_refused(tokens, counts):
     with pytest.raises(ValueError, match="nothing to score"):
-        score(NETWORK, np.array(tokens, np.uint16), np.array(counts, np.uint16), Sliding(context=4, stride=4))
+        score(
+            Neural(NETWORK),
+            np.array(tokens, np.uint16),
+            np.array(counts, np.uint16),
+            Sliding(context=4, stride=4),
+        )
 
 
 def test_the_probe_is_the_score_of_the_same_text_whatever_the_tokenizer(tokens):
     """As much of the split's beginning as lies within a number of bytes, not of tokens."""
     ids, counts = read_split(tokens, "select")
     end = next(n for n in range(len(ids) + 1) if n == len(ids) or int(counts[: n + 1].sum()) > PROBE_BYTES)
-    expected = score(NETWORK, ids[:end], counts[:end], Sliding(context=8, stride=8))
+    expected = score(Neural(NETWORK), ids[:end], counts[:end], Blocks(context=8))
     assert probe(NETWORK, tokens, Sliding(context=8, stride=2), "cpu") == expected.bpb
     assert expected.bytes <= PROBE_BYTES

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgolf.certify import checks
+from pgolf.evaluate.neural import Neural, Plain
 from pgolf.evaluate.scorer import score
-from pgolf.evaluate.windows import Sliding
-from pgolf.formats.ledger import check_ledger
+from pgolf.evaluate.sliding import Sliding
+from pgolf.formats.ledger import check_once
 from pgolf.kernels import attention
+from tests.evaluate.ledgers import events_of
 from tests.nets import VOCAB, network, stream
 
 PLANS = st.integers(2, 16).flatmap(lambda c: st.builds(Sliding, context=st.just(c), stride=st.integers(1, c)))
@@ -36,10 +38,10 @@ class Witness:
 def test_score_once_for_any_length_context_and_stride(plan, length):
     """Each target's score is log 100 exactly once, so the sum says how often targets were counted."""
     ids = np.where(np.arange(length) % 7 == 0, 1, 5).astype(np.uint16)
-    got = score(Witness(), ids, np.ones(length, np.uint16), plan)
+    got = score(Plain(Witness()), ids, np.ones(length, np.uint16), plan)
     assert np.allclose(got.nll, [0.0, *[np.log(100)] * (length - 1)])
     assert got.bytes == length - 1
-    assert check_ledger(got.windows, length) is None
+    assert check_once(got.events, length) is None
 
 
 @settings(max_examples=60, deadline=None)
@@ -48,7 +50,7 @@ def test_a_predictor_never_receives_the_last_target_of_its_window(plan, length):
     """Token t is in the inputs only of windows that score t + 1 or later: here every token is its own place."""
     places = np.arange(length, dtype=np.uint16) + 2
     witness = Witness()
-    scored = score(witness, places, np.ones(length, np.uint16), plan)
+    scored = score(Plain(witness), places, np.ones(length, np.uint16), plan)
     last_input = sorted(row[-1] - 2 for row in witness.rows)
     assert last_input == sorted(int(end) - 2 for _, _, end in scored.windows)
 
@@ -59,7 +61,7 @@ def test_the_ledger_checker_finds_any_altered_plan(length, plan, data):
     windows = plan.plan(length)
     row, column = data.draw(st.integers(0, len(windows) - 1)), data.draw(st.integers(1, 2))
     windows[row, column] += data.draw(st.sampled_from([-1, 1]))
-    assert check_ledger(windows, length) is not None
+    assert check_once(events_of(windows), length) is not None
 
 
 def mended(monkeypatch, visible):
@@ -95,6 +97,6 @@ def test_a_network_that_sees_the_next_token_scores_better_than_it_may(monkeypatc
     def peeking(tokens, starts):
         return torch.nn.functional.one_hot(tokens.roll(-1, dims=1), VOCAB).float() * 20
 
-    honest = score(network(), ids, counts, plan).bpb
-    assert score(peeking, ids, counts, plan).bpb < honest
+    honest = score(Neural(network()), ids, counts, plan).bpb
+    assert score(Plain(peeking), ids, counts, plan).bpb < honest
     assert checks.future_is_invisible(peeking, VOCAB) is not None

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from pgolf.evaluate.deployed import deployed
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 from pgolf.formats.blob import ARTIFACT, encode
 from pgolf.formats.checkpoint import Checkpoint
 from pgolf.formats.quantized import LowRankMatrix, QuantizedMatrix, QuantizedModel

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 
 PLANS = st.integers(2, 20).flatmap(lambda c: st.builds(Sliding, context=st.just(c), stride=st.integers(1, c)))
 

@@ -2,10 +2,10 @@
 
 from optuna.trial import BaseTrial
 
-from pgolf.evaluate.windows import Sliding
+from pgolf.evaluate.sliding import Sliding
 
 
-def windows(trial: BaseTrial, at: str, trained: int, finest: int = 4) -> Sliding:
+def sliding(trial: BaseTrial, at: str, trained: int, finest: int = 4) -> Sliding:
     return Sliding(
         context=trial.suggest_categorical(f"{at}.context", [trained, 2 * trained]),
         stride=trial.suggest_categorical(

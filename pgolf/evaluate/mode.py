@@ -1,0 +1,49 @@
+"""What the modes of evaluation have in common: how far a prediction sees, and what adapts on the way.
+
+A mode says in which windows and in which order a stream is scored. What happens beside that, adaptation and memory,
+is held by it, and predictors built from them hold the network.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from pgolf.evaluate.adaptation import Adaptation
+from pgolf.evaluate.neural import Neural
+from pgolf.evaluate.predictor import Extent, Predictor
+from pgolf.evaluate.schedule import Round
+from pgolf.model.gpt import Gpt
+from pgolf.section import Section
+
+ROWS = 16  # windows of a stream that are asked for together
+
+
+class Mode(Section):
+    """A subclass says which windows a stream is scored in."""
+
+    context: int = Field(1024, ge=2)  # positions a window sees
+    ttt: Adaptation | None = None  # what of the network learns from scored text
+
+    def predictor(self, network: Gpt) -> Predictor:
+        """The network, adapting and remembering as this says."""
+        neural = Neural(network)
+        return neural if self.ttt is None else self.ttt.build(neural)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether scored text changes what is predicted later."""
+        return self.plain_mode != self
+
+    @property
+    def plain_mode(self) -> "Mode":
+        """The same windows without adaptation or memory."""
+        return self.but(ttt=None)
+
+    @property
+    def described(self) -> str:
+        """The windows in a few words."""
+        raise NotImplementedError
+
+    def rounds(self, extent: Extent, wanted: Sequence[int], ranks: int = 1) -> list[Round]:
+        """Every target of a stream once, in rounds that end where it is `wanted` (targets scored by then)."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Test-time training: what of the network learns from text that has been scored."""
