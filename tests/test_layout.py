@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("model", "optim", "quantize", "pack", "evaluate", "data", "train")
+STAGES = ("model", "optim", "quantize", "pack", "evaluate", "evaluate/ttt", "evaluate/memory", "data", "train")
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
-BASES = ("Source", "QuantizerSection", "GroupedQuantizer", "RowGrid")
+BASES = ("Source", "Mode", "QuantizerSection", "GroupedQuantizer", "RowGrid")
 SPACE_ELSEWHERE = {
     "data/source": "where the text comes from is the round's choice, not the sampler's",
     "quantize/stage": "the byte target is the rules' cap",
@@ -72,7 +72,7 @@ def test_a_technique_has_a_search_space_of_its_own_name(technique):
     file = ROOT / "search_spaces" / f"{technique}.py"
     assert file.is_file(), f"write {file.relative_to(ROOT)}"
     module = importlib.import_module(f"search_spaces.{technique.replace('/', '.')}")
-    name = FUNCTION_NAMES.get(technique, technique.partition("/")[2])
+    name = FUNCTION_NAMES.get(technique, technique.rpartition("/")[2])
     assert callable(getattr(module, name, None)), f"{file.relative_to(ROOT)} defines {name}(trial, at, ...)"
 
 
