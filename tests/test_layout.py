@@ -25,6 +25,7 @@ SPACE_ELSEWHERE = {
     "train/loop": "assembles the budget and the batch; both are searched by train/budget",
 }
 CHOOSERS = {
+    "evaluate/evaluation",
     "data/loader",
     "data/tokenizer",
     "model/carry",
@@ -78,7 +79,7 @@ def test_a_technique_has_a_search_space_of_its_own_name(technique):
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_a_technique_has_a_test_of_its_own_name(technique):
-    stage, _, name = technique.partition("/")
+    stage, _, name = technique.rpartition("/")
     file = ROOT / "tests" / stage / f"test_{name}.py"
     assert file.is_file(), f"write {file.relative_to(ROOT)}"
     assert re.search(r"^(    )?def test_", file.read_text(), re.MULTILINE), (
