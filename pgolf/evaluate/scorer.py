@@ -93,7 +93,7 @@ def score(
     stream = torch.from_numpy(tokens.astype(np.int64))
     nll, sum_error = np.zeros(len(tokens), dtype=np.float64), 0.0
 
-    def visit(ask: Ask) -> None:
+    def visit(ask: Ask) -> Ask:
         nonlocal sum_error
         answers = predictor.log_probs(ask)
         targets = targets_of(stream, ask).to(answers.device)
@@ -101,6 +101,7 @@ def score(
         nll[ask.positions()] = -found.cpu().numpy()
         error = answers.detach().logsumexp(1).expm1().abs().max()
         sum_error = float(np.maximum(sum_error, float(error)))  # keeps a NaN
+        return ask
 
     made = Pass(predictor, extent, rounds, ranks, progress)
     made.run(stream, visit)
