@@ -7,8 +7,10 @@ back as byte tokens.
 """
 
 import hashlib
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -161,6 +163,31 @@ def file_frames(
         yield frame
 
 
+def compress_file(
+    compressor: Compressor, file: Path, out: Path, separator: bytes | None = None, said: Said | None = None,
+    frame_bytes: int = FRAME_BYTES,
+) -> Compressed:  # fmt: skip
+    """Compress a file; what was at `out` is replaced when all is written.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    with _source(file) as source, _whole(out) as made:
+        return compressor.compress(
+            file_frames(source, compressor.tokenizer, separator, frame_bytes), made, said
+        )
+
+
+def decompress_file(artifact: Path, tokenizer: Path, file: Path, out: Path, said: Said | None = None) -> int:
+    """Restore a file; nothing is at `out` unless all of it is right. Returns its bytes.
+
+    Raises:
+        DataError: if the file is damaged, or was made with something else.
+    """
+    with _source(file) as coded, _whole(out) as text:
+        return opened(coded, artifact, tokenizer).decompress(coded, text, said)
+
+
 def machine() -> dict[str, str]:
     """What float sums may depend on; for the error message, where a file does not decode."""
     return {"torch": str(torch.__version__), "processor": processor(), "platform": platform.machine()}
@@ -177,6 +204,31 @@ def opened(coded: BufferedIOBase, artifact: Path, tokenizer: Path) -> Compressor
     made = Compressor(artifact, tokenizer, mode, threads)
     made.check_made_with(header)
     return made
+
+
+@contextmanager
+def _source(file: Path) -> Iterator[BufferedIOBase]:
+    try:
+        with file.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        if error.filename is None or Path(error.filename) != file:
+            raise
+        raise DataError("a file can be read", f"{file}: {error.strerror}", "check the path") from None
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[BufferedIOBase]:
+    """A file that has its name only once it is whole."""
+    if not out.parent.is_dir():
+        raise DataError("a file is written into a folder that is there", str(out.parent), "make it first")
+    half = out.with_name(f".{out.name}.{os.getpid()}.half")
+    try:
+        with half.open("wb") as stream:
+            yield stream
+        half.replace(out)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _documents(source: BufferedIOBase, separator: bytes | None, most: int) -> Iterator[bytes]:
