@@ -80,10 +80,10 @@ def test_another_artifact_or_tokenizer_is_refused_by_name(coded_with, tmp_path):
     other.write_bytes(trained(300))
     with pytest.raises(DataError, match="tokenizer that compressed it"):
         decompress_file(coded_with[0], other, packed, again)
-    smaller = tmp_path / "smaller.model"
-    smaller.write_bytes(trained(290))
+    larger = tmp_path / "larger.model"
+    larger.write_bytes(trained(301))
     with pytest.raises(DataError, match="its own vocabulary"):
-        Compressor(coded_with[0], smaller, MODE, 1)
+        Compressor(coded_with[0], larger, MODE, 1)
     assert not again.exists()
 
 
