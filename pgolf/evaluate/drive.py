@@ -7,7 +7,7 @@ a predictor is told, its score was written before.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ class Pass:
                         span = (batch.documents[slot], begin, end)
                         states[slot] = ledger.updated([span], states[slot], self._now())
         if states is not None:
-            self._states = states
+            self._states |= states
 
     def observes(self, ask: Ask) -> bool:
         """Whether the predictor will be told this block."""
@@ -125,9 +125,10 @@ def extent_of(
 ) -> tuple[Extent, list[Round]]:
     """What is known of a stream beforehand, and the rounds it is scored in."""
     bare = Extent(tokens, starts)
+    bare = replace(bare, order=mode.order_of(bare))
     rounds = mode.rounds(bare, predictor.boundaries(bare), ranks)
     ends = np.cumsum([sum(map(_targets, batches)) for batches in rounds])
-    return Extent(tokens, starts, tuple(ends.tolist())), rounds
+    return replace(bare, rounds=tuple(ends.tolist())), rounds
 
 
 def starts_of(tokens: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgolf.errors import UnlawfulScore
+from pgolf.errors import Infeasible, InfeasibleTrial, UnlawfulScore
 from pgolf.evaluate.drive import Pass, Progress, extent_of, starts_of, targets_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Extent, Predictor
@@ -56,9 +56,16 @@ class Scores:
         return audit(self.events, self.extent.tokens, self.extent.starts)
 
     def verify(self) -> "Scores":
-        """Raises UnlawfulScore if the ledger breaks a rule or a distribution does not sum to one."""
+        """These scores, if they are any.
+
+        Raises:
+            UnlawfulScore: if the ledger breaks a rule or a distribution does not sum to one.
+            InfeasibleTrial: if adaptation diverged: a distribution is not a number.
+        """
         if not (held := self.audit()).holds:
             raise UnlawfulScore(f"{held.rule}: {held.broken}")
+        if math.isnan(self.sum_error):
+            raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=MOST_SUM_ERROR))
         if not self.sum_error <= MOST_SUM_ERROR:
             raise UnlawfulScore(f"L3: a distribution's sum is {self.sum_error:.3g} away from one")
         return self
