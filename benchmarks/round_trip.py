@@ -19,6 +19,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import brotli
@@ -86,7 +87,7 @@ def texts(files: list[Path], model: Path | None) -> Iterator[str]:
             assert model is not None, "--shards-model says what the tokens of a shard are"
             tokenizer, ids = Tokenizer.load(model), read_shard(file)
             bounds = [*starts_of(ids).tolist(), len(ids)]
-            found = (tokenizer.decode(ids[b:e].tolist()) for b, e in zip(bounds, bounds[1:], strict=False))
+            found = (tokenizer.decode(ids[b:e].tolist()) for b, e in pairwise(bounds))
         else:
             found = documents(text_files([file], Tally()), Tally())
         for document in found:

@@ -38,9 +38,9 @@ class Mode(Section):
             )
         return self
 
-    def predictor(self, network: Gpt) -> Predictor:
-        """The network, adapting and remembering as this says."""
-        neural = Neural(network)
+    def predictor(self, network: Gpt, bottom: type[Neural] = Neural) -> Predictor:
+        """The network (as `bottom` asks it), adapting and remembering as this says."""
+        neural = bottom(network)
         return neural if self.ttt is None else self.ttt.build(neural)
 
     @property
