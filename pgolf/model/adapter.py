@@ -9,7 +9,7 @@ holds one for every executed layer (https://arxiv.org/abs/2106.09685; the factor
 quantized by their own inputs' statistics).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,3 +61,7 @@ class Factors:
 
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         return self.scale * (x @ self.a.to(x.dtype).mT @ self.b.to(x.dtype).mT)
+
+    def rows(self, chosen: Sequence[int]) -> "Factors":
+        """Of some rows of a batch."""
+        return Factors(self.a[list(chosen)], self.b[list(chosen)], self.scale)
