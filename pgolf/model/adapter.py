@@ -65,3 +65,7 @@ class Factors:
 
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         return self.scale * (x @ self.a.to(x.dtype).mT @ self.b.to(x.dtype).mT)
+
+    def rows(self, chosen: Sequence[int]) -> "Factors":
+        """Of some rows of a batch."""
+        return Factors(self.a[list(chosen)], self.b[list(chosen)], self.scale)
