@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from pgolf.evaluate.adaptation import Adaptation
+from pgolf.evaluate.memories import Memory
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent, Predictor
 from pgolf.evaluate.schedule import Round
@@ -23,11 +24,13 @@ class Mode(Section):
 
     context: int = Field(1024, ge=2)  # positions a window sees
     ttt: Adaptation | None = None  # what of the network learns from scored text
+    memory: Memory | None = None  # what is remembered of scored text and changes the network's distributions
 
     def predictor(self, network: Gpt) -> Predictor:
         """The network, adapting and remembering as this says."""
         neural = Neural(network)
-        return neural if self.ttt is None else self.ttt.build(neural)
+        adapting = neural if self.ttt is None else self.ttt.build(neural)
+        return adapting if self.memory is None else self.memory.build(adapting)
 
     @property
     def adaptive(self) -> bool:
@@ -37,7 +40,13 @@ class Mode(Section):
     @property
     def plain_mode(self) -> "Mode":
         """The same windows without adaptation or memory."""
-        return self.but(ttt=None)
+        return self.but(ttt=None, memory=None)
+
+    @property
+    def outside_rules(self) -> list[str]:
+        """The rules that this mode's memories break: research, never ranked."""
+        chain = self.memory.chain if self.memory is not None else []
+        return [m.OUTSIDE_RULES for m in chain if m.OUTSIDE_RULES is not None]
 
     @property
     def described(self) -> str:
