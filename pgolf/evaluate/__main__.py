@@ -19,6 +19,7 @@ import torch.distributed as dist
 from pydantic import TypeAdapter
 
 from pgolf.data.tokenizer import Tokenizer
+from pgolf.errors import InfeasibleTrial
 from pgolf.evaluate.breakdown import breakdown
 from pgolf.evaluate.deployed import deployed, shards
 from pgolf.evaluate.evaluation import Evaluation
@@ -33,6 +34,7 @@ from pgolf.fresh import leave, seal
 from pgolf.model.gpt import GptConfig
 
 SCORES, MEMORY_EVENTS = "scores.json", "memory_events.npz"
+OUTCOME = "infeasible.json"  # instead of scores, where adaptation diverged
 
 
 def main(argv: list[str]) -> int:
@@ -68,10 +70,14 @@ def main(argv: list[str]) -> int:
 
     progress, notes = _Progress() if a.rank == 0 else None, _Notes()
     remembers = a.evaluate.memory is not None
-    scores, metrics = deployed(
-        a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress,
-        notes if remembers else None,
-    )  # fmt: skip
+    try:
+        scores, metrics = deployed(
+            a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress,
+            notes if remembers else None,
+        )  # fmt: skip
+    except InfeasibleTrial as stopped:  # on all ranks, or on the first when all are done
+        (a.out / OUTCOME).write_text(json.dumps(stopped.outcome.plain()))
+        return 0
     if remembers:
         logs = arrays_of(cast(list[list[Log]], ranks.gather(notes.predictor.events())))
         if a.rank == 0:

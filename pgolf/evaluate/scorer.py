@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgolf.errors import UnlawfulScore
+from pgolf.errors import Infeasible, InfeasibleTrial, UnlawfulScore
 from pgolf.evaluate.drive import Pass, Progress, extent_of, starts_of, targets_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Extent, Predictor
@@ -61,12 +61,19 @@ class Scores:
         return audit(self.events, self.extent.tokens, self.extent.starts)
 
     def verify(self, outside_rules: bool = False) -> "Scores":
-        """Raises UnlawfulScore if the ledger breaks a rule or a distribution does not sum to one.
+        """These scores, if they are any.
 
-        Of a mode that is declared to be outside the rules, and that nothing ranks, the ledger alone is held to them.
+        Args:
+            outside_rules: of a mode that is declared to be so, which nothing ranks: sums may be what they are.
+
+        Raises:
+            UnlawfulScore: if the ledger breaks a rule or a distribution does not sum to one.
+            InfeasibleTrial: if adaptation diverged: a distribution is not a number.
         """
         if not (held := self.audit()).holds:
             raise UnlawfulScore(f"{held.rule}: {held.broken}")
+        if math.isnan(self.sum_error):
+            raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=MOST_SUM_ERROR))
         if not self.sum_error <= MOST_SUM_ERROR and not outside_rules:
             raise UnlawfulScore(f"L3: a distribution's sum is {self.sum_error:.3g} away from one")
         return self
@@ -101,7 +108,7 @@ def score(
     stream = torch.from_numpy(tokens.astype(np.int64))
     nll, sum_error = np.zeros(len(tokens), dtype=np.float64), 0.0
 
-    def visit(ask: Ask) -> None:
+    def visit(ask: Ask) -> Ask:
         nonlocal sum_error
         answers = predictor.log_probs(ask)
         targets = targets_of(stream, ask).to(answers.device)
@@ -111,6 +118,7 @@ def score(
         sum_error = float(np.maximum(sum_error, float(error)))  # keeps a NaN
         if noted is not None:
             noted(ask, targets)
+        return ask
 
     made = Pass(predictor, extent, rounds, ranks, progress)
     made.run(stream, visit)

@@ -9,7 +9,8 @@ holds one for every executed layer (https://arxiv.org/abs/2106.09685; the factor
 quantized by their own inputs' statistics).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -48,3 +49,19 @@ class LowRank(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         return self.scale * (self.narrowed(x) @ self.b.to(x.dtype).mT)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The same of factors that somebody else keeps."""
+
+    a: Float[Tensor, "*rows rank inputs"]
+    b: Float[Tensor, "*rows outputs rank"]
+    scale: float
+
+    def of(self, rows: Sequence[int]) -> "Factors":
+        """Of some rows of a batch, where each has its own."""
+        return Factors(self.a[list(rows)], self.b[list(rows)], self.scale)
+
+    def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        return self.scale * (x @ self.a.to(x.dtype).mT @ self.b.to(x.dtype).mT)

@@ -47,9 +47,7 @@ class MemorySection(Section):
     base: "Memory | None" = None  # what it stands over, if not the network itself
     document: bool = True  # remembers the document that is being scored
     share_documents: bool = False  # remembers the documents of earlier rounds
-    round_tokens: int = Field(
-        65_536, ge=1
-    )  # targets of a round, unless what is below asks for rounds of its own
+    round_tokens: int = Field(65_536, ge=1)  # targets after which a round ends
 
     @model_validator(mode="after")
     def _remembers(self) -> "MemorySection":
@@ -191,10 +189,8 @@ class Remembering(Holding):
                 self.share_out(scored)
 
     def boundaries(self, extent: Extent) -> list[int]:
-        below = super().boundaries(extent)
-        if below or not self.share:
-            return below
-        return list(range(self.round_tokens, extent.tokens - 1, self.round_tokens))
+        own = range(self.round_tokens, extent.tokens - 1, self.round_tokens) if self.share else ()
+        return sorted({*super().boundaries(extent), *own})
 
     def clocks(self) -> dict[str, float]:
         """Seconds in the code of memories, those below included; in the chain's networks none of them."""

@@ -94,11 +94,11 @@ def drive(predictor: Predictor, ids: np.ndarray, mode: Mode, growing: bool = Fal
         answers[places] = found.numpy()
         when[places] = made.ledger.round
 
-    def visit(ask: Ask) -> None:
+    def visit(ask: Ask) -> Ask:
         if not growing:
             keep(ask.positions(), predictor.log_probs(ask))
             predictor.noted(ask, targets_of(stream, ask))
-            return
+            return ask
         for n in range(1, max(ask.wanted) + 1):
             rows = [row for row, wanted in enumerate(ask.wanted) if wanted >= n]
             windows = ask.windows[rows].copy()
@@ -110,7 +110,9 @@ def drive(predictor: Predictor, ids: np.ndarray, mode: Mode, growing: bool = Fal
             part = Ask.of(hidden, windows, slots, ends, growing=True)
             last = np.cumsum(part.wanted) - 1
             keep(part.positions()[last], predictor.log_probs(part)[last])
-        predictor.log_probs(ask)
+        if made.observes(ask):
+            predictor.log_probs(ask)
+        return ask
 
     made = Pass(predictor, extent, rounds)
     made.run(stream, visit)
