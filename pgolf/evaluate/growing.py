@@ -64,7 +64,8 @@ class Growing(Neural):
             used.append(kept)
             found |= {row: state[-ask.wanted[row] :] for row, state in zip(rows, states, strict=True)}
         self.kept = used
-        return torch.cat([found[row] for row in range(len(lengths))])
+        self.latest = torch.cat([found[row] for row in range(len(lengths))])
+        return self.latest
 
     def _forget(self) -> None:
         self.kept = []
