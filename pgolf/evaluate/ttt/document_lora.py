@@ -74,7 +74,9 @@ class DocumentLora(Section):
     @model_validator(mode="after")
     def _something_adapts(self) -> "DocumentLora":
         if self.upper == 0 and HEAD not in self.targets:
-            raise RuleBroken("with upper=0 the head alone adapts", f"targets={self.targets}", "targets=[head]")
+            raise RuleBroken(
+                "with upper=0 the head alone adapts", f"targets={self.targets}", "targets=[head]"
+            )
         if self.cache_lower and self.upper is None and self.targets != (HEAD,):
             raise RuleBroken(
                 "cache_lower keeps what lies below the adapters", "upper=null: there are adapters everywhere",
@@ -87,7 +89,9 @@ class DocumentLora(Section):
         upper = executions if self.upper is None else self.upper
         if upper > executions:
             raise ConfigError(
-                "evaluate.ttt.upper counts the network's executions", f"upper={upper}", f"upper={executions} at most"
+                "evaluate.ttt.upper counts the network's executions",
+                f"upper={upper}",
+                f"upper={executions} at most",
             )
         return executions if self.targets == (HEAD,) else executions - upper
 

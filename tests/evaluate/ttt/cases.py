@@ -86,5 +86,3 @@ def grown(mode: Mode, tokens: np.ndarray = TOKENS) -> np.ndarray:
     extent, rounds = extent_of(starts_of(tokens), len(tokens), predictor, mode, 1)
     Pass(predictor, extent, rounds).run(stream_, visit)
     return nll
-
-
