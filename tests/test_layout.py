@@ -16,15 +16,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("model", "optim", "quantize", "pack", "evaluate", "evaluate/ttt", "evaluate/memory", "data", "train")
+STAGES = (
+    "model",
+    "optim",
+    "quantize",
+    "pack",
+    "evaluate",
+    "evaluate/ttt",
+    "evaluate/memory",
+    "data",
+    "train",
+)
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
-BASES = ("Source", "Mode", "QuantizerSection", "GroupedQuantizer", "RowGrid")
+BASES = ("Source", "Mode", "Sgd", "QuantizerSection", "GroupedQuantizer", "RowGrid")
 SPACE_ELSEWHERE = {
     "data/source": "where the text comes from is the round's choice, not the sampler's",
     "quantize/stage": "the byte target is the rules' cap",
     "train/loop": "assembles the budget and the batch; both are searched by train/budget",
 }
 CHOOSERS = {
+    "evaluate/adaptation",
     "evaluate/evaluation",
     "data/loader",
     "data/tokenizer",

@@ -37,6 +37,7 @@ MODES: dict[str, Mode] = {
     "lora": chunks(LORA),
     "lora-everywhere": chunks(EVERYWHERE, short_chunks=((30, 4),)),
     "lora-cosine": chunks(LORA.but(cosine=True, grad_steps=2)),
+    "lora-lower": chunks(LORA.but(upper=2, cache_lower=True)),
     "lora-warm": chunks(LORA.but(warm_a=True)),
     "phased": chunks(PHASED),
     "phased-longest": chunks(PHASED, order="longest"),
@@ -86,5 +87,3 @@ def grown(mode: Mode, tokens: np.ndarray = TOKENS) -> np.ndarray:
     extent, rounds = extent_of(starts_of(tokens), len(tokens), predictor, mode, 1)
     Pass(predictor, extent, rounds).run(stream_, visit)
     return nll
-
-

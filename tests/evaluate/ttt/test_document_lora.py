@@ -49,9 +49,11 @@ def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
     flat, nll, initial = unrolled(built), np.zeros(len(TOKENS)), AdapterSet(built, section)
     first = initial.initial().unsqueeze(0)
     names = [
-        "head" if name == "head" else f"inner.blocks.{step}.{'mlp' if name in ('up', 'down') else 'attention'}.{name}.weight"
+        name
+        if name == "head"
+        else f"inner.blocks.{step}.{'mlp' if name in ('up', 'down') else 'attention'}.{name}.weight"
         for step, name in initial.places
-    ]  # fmt: skip
+    ]
     headed = Headed(flat)
     base = dict(headed.named_parameters())
     ends = [*STARTS[1:], len(TOKENS) - 1]
@@ -65,8 +67,9 @@ def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
             context = max(start, until - mode.context)
             tokens = torch.from_numpy(TOKENS[context : until + 1].astype(np.int64)).unsqueeze(0)
 
-            def loss(tokens: torch.Tensor = tokens, count: int = until - begin) -> torch.Tensor:
-                added = {n: section.alpha / section.rank * y @ x for n, x, y in zip(names, a, b, strict=True)}
+            def loss(a=a, b=b, tokens=tokens, count=until - begin) -> torch.Tensor:
+                scale = section.alpha / section.rank
+                added = {n: scale * y @ x for n, x, y in zip(names, a, b, strict=True)}
                 head = added.pop("head", torch.zeros(VOCAB, 16))
                 weights = {n: w + added[n] if n in added else w for n, w in base.items()}
                 logits = functional_call(headed, weights, (tokens[:, :-1], head))[0]
