@@ -30,7 +30,6 @@ GIVEN = {  # what the round hands to a space beside the trial and its path
     "evaluate.adaptation": {"trained": 256, "documents": 900},
     "evaluate.blocks": {"trained": 256},
     "evaluate.document_chunks": {"trained": 256},
-    "evaluate.evaluation": {"trained": 256},
     "evaluate.sliding": {"trained": 256},
     "evaluate.ttt.document_lora": {"warm": True},
     "evaluate.ttt.phased": {"trained": 256, "documents": 900},
@@ -64,7 +63,7 @@ SPACES = [
     f"{area}.{name}"
     for area, names in {
         "data": ["coprime_stride", "loader", "packed", "sequential", "shuffled_windows", "tokenizer"],
-        "evaluate": ["adaptation", "blocks", "document_chunks", "evaluation", "sliding", "varlen"],
+        "evaluate": ["adaptation", "blocks", "document_chunks", "sliding", "varlen"],
         "evaluate.ttt": ["adapter_optimizer", "document_lora", "phased", "stream_sgd"],
         "model": [
             "asymmetric_softcap",
