@@ -239,7 +239,9 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result | None:
     scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
     if not runtime.leads:
         return None
-    certificate = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
+    certificate = CERTIFY(
+        store, packed, tokens, scored, runtime=runtime, certify=config.certify, evaluate=config.evaluate
+    )
     stages = dict(result.stages)
     for name, a in (("validate", scored), ("certify", certificate)):
         runtime.report(-1, {STAGE_DONE + name: a.seconds})
@@ -322,7 +324,9 @@ def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runti
         link_or_copy(file, home / ARTIFACT)
         packed = Artifact.of(home)
         scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
-        made = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
+        made = CERTIFY(
+            store, packed, tokens, scored, runtime=runtime, certify=config.certify, evaluate=config.evaluate
+        )
     return dict(json.loads((made.path / CERTIFICATE).read_text()))
 
 
@@ -334,7 +338,7 @@ def certificate_of(result: Result, store: Store) -> dict[str, Any]:
 def attachments(result: Result, store: Store) -> dict[str, Path]:
     """Files of a trial worth keeping with its record, by name, as far as the store still has them."""
     wanted = {
-        "ledger.npz": ("adapt" if "adapt" in result.stages else "evaluate", EVALUATE.name, "ledger.npz"),
+        "ledger.npz": (result.scored_stage, EVALUATE.name, "ledger.npz"),
         "certificate.json": ("certify", CERTIFY.name, "certificate.json"),
     }
     found = {}

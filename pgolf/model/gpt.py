@@ -320,7 +320,7 @@ class Gpt(nn.Module):
         With learned `sides` there is no such constant, and asking for it is a bug: use `softcapped`.
         """
         assert self.sides is None, "an asymmetric softcap is no constant"
-        return self.config.softcap.cap if self.config.softcap else None
+        return None if self.config.softcap is None else self.config.softcap.cap
 
     def _embedded(
         self, tokens: Int[Tensor, "batch time"], starts: Bool[Tensor, "batch time"]
