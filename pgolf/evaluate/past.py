@@ -10,7 +10,7 @@ So they see more of their document's past than a forward of the window by itself
 Nothing here is changed in place: whoever asks decides which past goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ from pgolf.model.adapter import Adapters, Factors
 from pgolf.model.cache import Cache
 from pgolf.model.gpt import Gpt
 from pgolf.model.midway import Midway
+
+FactorsOf = Mapping[str, Factors]  # of one execution, by the name of the matrix
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Past:
 
 def advanced(
     network: Gpt, pasts: Sequence[Past], ask: Ask, origins: Sequence[int], until: int,
-    adapters: Sequence[Adapters] = (),
+    adapters: Sequence[FactorsOf] = (),
 ) -> tuple[Float[Tensor, "targets d"], list[Past]]:  # fmt: skip
     """The last states that an ask's distributions are made of, and the pasts that include it.
 
