@@ -22,7 +22,25 @@ class Cache:
 
     def __init__(self) -> None:
         self.known = 0
+        self.forgotten = 0  # positions before the first one that is known
         self.seen: dict[int, tuple[Tensor, Tensor]] = {}  # by execution: keys, turned already, and values
+
+    @property
+    def end(self) -> int:
+        """The rotation's position of the next one."""
+        return self.forgotten + self.known
+
+    def copy(self) -> "Cache":
+        """Another that goes on from here."""
+        made = Cache()
+        made.known, made.forgotten, made.seen = self.known, self.forgotten, dict(self.seen)
+        return made
+
+    def forget(self, positions: int) -> None:
+        """Rows begin so many positions later from here on. Their keys stay turned as they were."""
+        assert positions <= self.known, "what is forgotten was known"
+        self.known, self.forgotten = self.known - positions, self.forgotten + positions
+        self.seen = {step: (k[:, positions:], v[:, positions:]) for step, (k, v) in self.seen.items()}
 
     def layout(self, starts: Bool[Tensor, "batch time"]) -> Masked:
         """What the new positions may read, of whole rows: written out, whatever the network's backend."""

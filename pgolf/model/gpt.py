@@ -282,18 +282,19 @@ class Gpt(nn.Module):
         starts: Bool[Tensor, "batch time"],
         until: int,
         cache: Cache | None = None,
+        adapters: Sequence[Adapters] = (),
     ) -> Midway:
-        """The first `until` executions, without adapters, of every position; with a `cache`, of new ones."""
+        """The first `until` executions of every position; with a `cache`, of new ones."""
         assert 0 <= until <= len(self.order), "as many executions as there are, or fewer"
         begun = self._begun(tokens, starts, cache)
-        return self._executed(begun, until, self._layout(starts, cache), (), cache)
+        return self._executed(begun, until, self._layout(starts, cache), adapters, cache)
 
     def upper(
         self, midway: Midway, layout: Layout, adapters: Sequence[Adapters] = ()
     ) -> Float[Tensor, "batch time d"]:
         """What `hidden` is, from where `lower` left off. There is an adapter for every execution in `order`
         here too: {} for those that are done with."""
-        assert not any(adapters[: midway.step]), "the lower executions knew of no adapters"
+        assert not any(adapters[: midway.step]), "the lower executions are done with"
         return self._ended(self._executed(midway, len(self.order), layout, adapters))
 
     def matrix(self, layer: int, name: str) -> Float[Tensor, "outputs inputs"]:

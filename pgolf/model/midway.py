@@ -39,6 +39,10 @@ class Midway:
         assert all(part.step == self.step for part in later), "all stand before the same execution"
         return _each(lambda *parts: torch.cat(parts, dim=1), self, *later)
 
+    def since(self, position: int) -> "Midway":
+        """From a position on."""
+        return _each(lambda part: part[:, position:], self)
+
     def select(self, rows: Int[Tensor, " kept"] | Bool[Tensor, " batch"]) -> "Midway":
         """These rows alone."""
         return _each(lambda part: part[rows], self)

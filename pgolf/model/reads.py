@@ -38,7 +38,7 @@ class Reads:
     @property
     def first(self) -> int:
         """The position of x0's first."""
-        return self.cache.known if isinstance(self.cache, Cache) else 0
+        return self.cache.end if isinstance(self.cache, Cache) else 0
 
     def with_past(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of all positions that the layout speaks of, those of x0's positions being these."""
