@@ -16,7 +16,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("model", "optim", "quantize", "pack", "evaluate", "evaluate/ttt", "evaluate/memory", "data", "train")
+STAGES = (
+    "model",
+    "optim",
+    "quantize",
+    "pack",
+    "evaluate",
+    "evaluate/ttt",
+    "evaluate/memory",
+    "data",
+    "train",
+)
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
 BASES = ("Source", "Mode", "QuantizerSection", "GroupedQuantizer", "RowGrid")
 SPACE_ELSEWHERE = {

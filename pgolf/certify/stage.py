@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pgolf.certify import checks
+from pgolf.certify.checks import laws as checks
 from pgolf.certify.coder import coded_bytes
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
