@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -513,6 +514,95 @@ def certify(
     raise typer.Exit(0 if report["verdict"] == "holds" else 1)
 
 
+ArtifactArgument = Annotated[
+    str, typer.Argument(metavar="ARTIFACT", help="A run, an artifact.bin, or the folder of an export.")
+]
+TokenizerOption = Annotated[
+    Path | None, typer.Option(help="For an artifact.bin: its tokenizer; default: tokenizer.model beside it.")
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="The file to write; one that is there is replaced.")
+]
+
+
+@app.command()
+def compress(
+    artifact: ArtifactArgument,
+    file: Annotated[Path, typer.Argument(help="Any file, text or not.")],
+    out: OutOption,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="For an artifact.bin: the config to evaluate with; default: config.yaml beside it."
+        ),
+    ] = None,
+    settings: SetOption = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="What ends a document, e.g. '\\n\\n'; documents are coded side by side, which is faster."
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads; decompressing uses as many.")] = 1,
+    tokenizer: TokenizerOption = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compress a file with an artifact's own predictions, adaptation and memory included.
+
+    It takes as long as the evaluation takes position by position; decompressing takes as long again, and needs the
+    same artifact, tokenizer and kind of machine.
+
+    Example: `pgolf compress '#1' notes.txt -o notes.pgolf`
+    """
+    from pgolf.certify.compressor import Compressor, compress_file
+
+    where = _deployed(artifact, tokenizer, config, settings, store, tracking_uri)
+    assert where.mode is not None
+    ends = (
+        None
+        if separator is None
+        else separator.encode().decode("unicode_escape").encode("latin-1", "replace")
+    )
+    with _Bytes("compress", file) as said:
+        made = compress_file(
+            Compressor(where.artifact, where.tokenizer, where.mode, threads), file, out, ends, said
+        )
+    if as_json:
+        print(json.dumps({**vars(made), "bits_per_byte": made.bits_per_byte}))
+    else:
+        Console(highlight=False).print(
+            f"{out}: {made.text_bytes:,} bytes in {made.file_bytes:,}, {made.bits_per_byte:.4f} bits a byte "
+            f"({made.file_bytes - made.coded_bytes:,} bytes of them say how to decode the rest)", soft_wrap=True,
+        )  # fmt: skip
+
+
+@app.command()
+def decompress(
+    artifact: ArtifactArgument,
+    file: Annotated[Path, typer.Argument(help="What `pgolf compress` wrote.")],
+    out: OutOption,
+    tokenizer: TokenizerOption = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore a compressed file, byte for byte, or nothing: whatever is damaged or does not fit is named.
+
+    Example: `pgolf decompress '#1' notes.pgolf -o notes.txt`
+    """
+    from pgolf.certify.compressor import decompress_file
+
+    where = _deployed(artifact, tokenizer, None, None, store, tracking_uri, evaluates=False)
+    with _Bytes("decompress", file) as said:
+        size = decompress_file(where.artifact, where.tokenizer, file, out, said)
+    if as_json:
+        print(json.dumps({"text_bytes": size}))
+    else:
+        Console(highlight=False).print(f"{out}: {size:,} bytes, as they were", soft_wrap=True)
+
+
 @app.command()
 def export(
     run_: RunArgument,
@@ -576,6 +666,70 @@ def doctor(store: StoreOption = "store", as_json: JsonOption = False) -> None:
     for name, value in facts.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         Console(highlight=False).print(f"{name:<14} {shown if shown != [] else 'none'}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Deployed:
+    """The files of an artifact, and how it is evaluated (None where nobody asked)."""
+
+    artifact: Path
+    tokenizer: Path
+    mode: Any
+
+
+def _deployed(
+    name: str, tokenizer: Path | None, config: str | None, settings: list[str] | None, store: str,
+    tracking_uri: str | None, evaluates: bool = True,
+) -> _Deployed:  # fmt: skip
+    """What an artifact is evaluated with: out of the store for a run, beside it for a file."""
+    from pgolf.data.source import TOKENIZER
+    from pgolf.formats.blob import ARTIFACT
+    from pgolf.pipeline import packed_of, tokens_of
+    from pgolf.run import with_settings
+    from pgolf.stage import Store
+
+    path = Path(name)
+    if path.suffix == ".bin" or path.is_dir():
+        file = path / ARTIFACT if path.is_dir() else path
+        beside = file.with_name(TOKENIZER)
+        if tokenizer is None and not beside.is_file():
+            raise ConfigError("an artifact.bin codes with its tokenizer", f"no {TOKENIZER} beside {file}",
+                              "--tokenizer FILE")  # fmt: skip
+        described = config or str(file.with_name("config.yaml"))
+        if evaluates and config is None and not Path(described).is_file():
+            raise ConfigError("an artifact.bin is evaluated by a config", f"no config.yaml beside {file}",
+                              "--config, the recipe or file it was trained with")  # fmt: skip
+        mode = _config(described, settings).evaluate if evaluates else None
+        return _Deployed(file, tokenizer or beside, mode)
+    result, _ = _resolved(name, store, tracking_uri)
+    place = Store(store)
+    tokens = tokens_of(result, place)
+    artifact = packed_of(result, place).path / ARTIFACT
+    if tokenizer is None and tokens is None:
+        raise ConfigError(
+            "a run codes with its tokenizer", f"{place.root} no longer has it", "--tokenizer FILE"
+        )
+    mode = with_settings(result.config, settings or []).evaluate if evaluates else None
+    return _Deployed(artifact, tokenizer or tokens.path / TOKENIZER, mode)  # type: ignore[union-attr]
+
+
+class _Bytes:
+    """A bar over a file's bytes, where somebody looks at it."""
+
+    def __init__(self, verb: str, file: Path) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.total = file.stat().st_size if file.is_file() and verb == "compress" else None
+        columns = TextColumn(f"{verb} {file.name}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.progress.add_task(verb, total=self.total)
+
+    def __enter__(self) -> Any:
+        self.progress.start()
+        return lambda done: self.progress.update(self.task, completed=done)
+
+    def __exit__(self, *failed: object) -> None:
+        self.progress.stop()
 
 
 def _resolved(run_: str, store: str, tracking_uri: str | None) -> tuple[Any, str | None]:

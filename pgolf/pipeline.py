@@ -239,7 +239,9 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result | None:
     scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
     if not runtime.leads:
         return None
-    certificate = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
+    certificate = CERTIFY(
+        store, packed, tokens, scored, runtime=runtime, certify=config.certify, evaluate=config.evaluate
+    )
     stages = dict(result.stages)
     for name, a in (("validate", scored), ("certify", certificate)):
         runtime.report(-1, {STAGE_DONE + name: a.seconds})
@@ -322,7 +324,9 @@ def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runti
         link_or_copy(file, home / ARTIFACT)
         packed = Artifact.of(home)
         scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
-        made = CERTIFY(store, packed, tokens, scored, runtime=runtime, certify=config.certify)
+        made = CERTIFY(
+            store, packed, tokens, scored, runtime=runtime, certify=config.certify, evaluate=config.evaluate
+        )
     return dict(json.loads((made.path / CERTIFICATE).read_text()))
 
 

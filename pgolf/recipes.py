@@ -132,7 +132,7 @@ def tiny() -> RunConfig:
         train=base.train.but(budget=Steps(steps=12), batch_tokens=1024, context=64),
         calibrate=Calibrate(tokens=4096, context=64),
         evaluate=Sliding(context=64, stride=64),
-        certify=base.certify.but(sample_tokens=96),
+        certify=base.certify.but(sample_bytes=256),
     )
 
 

@@ -1,96 +1,104 @@
-"""The artifact as a text compressor: a range coder driven by its predictions, one token at a time.
+"""A predictor as a compressor: a range coder driven by its answers, one token at a time.
 
-Encoder and decoder share one sequential path (`_walk`): the distribution of token t is computed from
-tokens before t alone, in the same window that the scorer used for it, so the coded length is the
-scorer's own bits up to the coder's rounding. What the decoder does not have it cannot use: a predictor
-that peeks does not decode.
+Encoder and decoder share one sequential path: the same `Pass` that scores drives the predictor, adaptation and
+memory included, and the distribution of a token is asked for when all before it are known and none after. What the
+decoder does not have it cannot use, so a predictor that peeks does not decode; and the coded length is the
+predictor's own bits up to the coder's rounding.
+
+Both sides are deterministic on one kind of machine with one number of threads. On another, float sums may differ in
+their last bits, and then nothing decodes; digests tell (pgolf.certify.container).
 """
 
-import json
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import constriction
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pgolf.data.starts import document_starts
-from pgolf.errors import DataError
+from pgolf.evaluate.drive import Pass, Progress, extent_of
+from pgolf.evaluate.mode import Mode
+from pgolf.evaluate.predictor import Ask, Predictor
 from pgolf.formats.shards import BOS
-from pgolf.model.gpt import Gpt
 
-MAGIC = b"PGOLFTXT"
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A document (or its beginning): how many tokens after BOS, and the windows they are seen in.
-
-    `windows` rows are (context_begin, begin, end) relative to BOS at 0: target t in [begin, end) is
-    predicted from tokens context_begin .. t - 1.
-    """
-
-    length: int
-    windows: list[list[int]]
+Words = NDArray[np.uint32]
+Coder = Callable[[int, Float[np.ndarray, " vocab"]], int]  # target's place, probabilities -> the target
 
 
-def compress(network: Gpt, passages: list[Passage], tokens: list[NDArray[np.int64]]) -> bytes:
-    """Code the tokens of passages (each beginning with BOS) into a self-describing byte string."""
+def encode(
+    predictor: Predictor, mode: Mode, documents: Sequence[Sequence[int]], progress: Progress | None = None
+) -> Words:
+    """The coded tokens of documents (BOS not included)."""
     encoder = constriction.stream.queue.RangeEncoder()
-    for passage, ids in zip(passages, tokens, strict=True):
-        seen = torch.tensor([BOS])
-        for target, model in _walk(network, passage, lambda: seen):  # noqa: B023
-            encoder.encode(int(ids[target]), model)
-            seen = torch.cat([seen, torch.tensor([int(ids[target])])])
-    words = encoder.get_compressed()
-    header = json.dumps([[p.length, p.windows] for p in passages], separators=(",", ":")).encode()
-    return MAGIC + struct.pack("<II", len(header), len(words)) + header + words.astype("<u4").tobytes()
+    whole = [token for document in documents for token in (BOS, *document)]
+
+    def code(place: int, probabilities: Float[np.ndarray, " vocab"]) -> int:
+        encoder.encode(whole[place], constriction.stream.model.Categorical(probabilities, perfect=False))
+        return whole[place]
+
+    _walk(predictor, mode, [len(d) for d in documents], code, progress)
+    return np.asarray(encoder.get_compressed(), dtype=np.uint32)
 
 
-def decompress(network: Gpt, data: bytes) -> list[list[int]]:
-    """The token ids of each passage, BOS not included.
-
-    Raises:
-        DataError: if `data` was not written by `compress` or is cut short.
-    """
-    passages, words = _opened(data)
+def decode(
+    predictor: Predictor, mode: Mode, lengths: Sequence[int], words: Words, progress: Progress | None = None
+) -> list[list[int]]:
+    """The documents of `encode`, from the number of tokens of each (BOS not included)."""
     decoder = constriction.stream.queue.RangeDecoder(words)
-    out = []
-    for passage in passages:
-        seen = torch.tensor([BOS])
-        for _, model in _walk(network, passage, lambda: seen):  # noqa: B023
-            seen = torch.cat([seen, torch.tensor([int(decoder.decode(model))])])
-        out.append(seen[1:].tolist())
-    return out
+
+    def code(place: int, probabilities: Float[np.ndarray, " vocab"]) -> int:
+        return int(decoder.decode(constriction.stream.model.Categorical(probabilities, perfect=False)))
+
+    stream = _walk(predictor, mode, lengths, code, progress)
+    ends = np.cumsum([1 + n for n in lengths]).tolist()
+    return [stream[end - n : end].tolist() for n, end in zip(lengths, ends, strict=True)]
 
 
-def coded_bytes(data: bytes) -> int:
-    """Bytes of the coded stream, without the header that describes it."""
-    return 4 * struct.unpack_from("<II", data, len(MAGIC))[1]
+def _walk(
+    predictor: Predictor, mode: Mode, lengths: Sequence[int], code: Coder, progress: Progress | None
+) -> Int[Tensor, " tokens"]:
+    """Let `code` fill in a stream of documents, target by target. It is not given what is still unknown."""
+    sizes = np.array([1 + n for n in lengths], dtype=np.int64)
+    starts = np.cumsum(sizes) - sizes
+    stream = torch.zeros(int(sizes.sum()), dtype=torch.int64)
+    if len(stream) < 2:
+        stream[starts] = BOS
+        return stream
+    extent, rounds = extent_of(starts, len(stream), predictor, mode, ranks=1)
+    stream[0] = BOS
+    stream[starts[1:]] = (
+        BOS  # a document's first input: that it begins there is known, and it is coded all the same
+    )
+    made = Pass(predictor, extent, rounds, progress=progress)
+
+    def visit(ask: Ask) -> Ask:
+        for rows in _together(ask):
+            _rows(ask, rows)
+        whole = Ask.of(stream, ask.windows, ask.slots, ask.ends)
+        if made.observes(whole):
+            predictor.log_probs(whole)
+        return whole
+
+    def _rows(ask: Ask, rows: Sequence[int]) -> None:
+        for ahead in range(max(ask.wanted[row] for row in rows)):
+            going = [row for row in rows if ahead < ask.wanted[row]]
+            windows = ask.windows[going]
+            windows[:, 1] += ahead
+            windows[:, 2] = windows[:, 1] + 1
+            slots = [ask.slots[row] for row in going] if ask.slots else ()
+            with torch.no_grad():
+                answers = predictor.log_probs(Ask.of(stream, windows, slots, growing=True))
+            chances = answers.exp().cpu().numpy()
+            for place, row in zip(windows[:, 1].tolist(), chances, strict=True):
+                stream[place] = code(place, row)
+
+    made.run(stream, visit)
+    return stream
 
 
-def _walk(network: Gpt, passage: Passage, seen) -> Iterator[tuple[int, object]]:  # type: ignore[no-untyped-def]
-    """(target, entropy model) for each target; `seen()` is asked for the tokens before it."""
-    device = next(network.parameters()).device
-    for context, begin, end in passage.windows:
-        for target in range(begin, min(end, passage.length + 1)):
-            past = seen()[context:target].unsqueeze(0)
-            with torch.inference_mode():
-                logits = network(past.to(device), document_starts(past).to(device))[0, -1]
-            probabilities = torch.softmax(logits.double(), dim=0).cpu().numpy()
-            yield target, constriction.stream.model.Categorical(probabilities, perfect=False)
-
-
-def _opened(data: bytes) -> tuple[list[Passage], NDArray[np.uint32]]:
-    start = len(MAGIC) + 8
-    try:
-        header, words = struct.unpack_from("<II", data, len(MAGIC))
-        whole = data[: len(MAGIC)] == MAGIC and len(data) == start + header + 4 * words
-        passages = [Passage(n, rows) for n, rows in json.loads(data[start : start + header])] if whole else []
-    except (struct.error, ValueError):
-        whole = False
-    if not whole:
-        raise DataError("a coded passage is whole", f"{len(data)} bytes", "compress the text again")
-    return passages, np.frombuffer(data, dtype="<u4", offset=start + header).astype(np.uint32)
+def _together(ask: Ask) -> list[list[int]]:
+    """Rows that can be coded side by side: of documents all, of a stream's windows one after the other."""
+    rows = list(range(len(ask.windows)))
+    return [rows] if ask.slots else [[row] for row in rows]

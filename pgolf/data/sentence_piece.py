@@ -138,6 +138,30 @@ class Tokenizer:
         texts = (self._joined(d) if self.lossless else self._sp.decode(d).encode() for d in documents)
         return b"".join(texts if self.case is None else map(self.case.decode, texts))
 
+    def exact_ids(self, text: bytes) -> list[int]:
+        """Ids from which `exact_text` gives any bytes back, whatever the model does to text.
+
+        A normalizing model's own pieces serve line by line where they give the line back, and its byte tokens
+        elsewhere.
+
+        Raises:
+            DataError: if the model has neither.
+        """
+        if self.lossless:
+            return self.encode(text)
+        ids: list[int] = []
+        for line in text.splitlines(keepends=True):
+            found = self._sp.encode(line.decode("utf-8", "replace")) if self.case is None else []
+            ids += found if self._joined(found) == line else [self._byte_id(value) for value in line]
+        if self._joined(ids) != text:
+            raise DataError("a tokenizer that codes any file has a token for every byte",
+                            f"{self.vocab_size} pieces without some", "train it with byte fallback")  # fmt: skip
+        return ids
+
+    def exact_text(self, ids: Iterable[int]) -> bytes:
+        """The bytes of `exact_ids`: of a document's pieces, nothing left out."""
+        return self.decode(ids) if self.lossless else self._joined(ids)
+
     def byte_counts(self, tokens: Tokens) -> Tokens:
         """Bytes of text each token of a stream stands for; over a document they sum to `decode`'s length.
 

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from pydantic import TypeAdapter
 
 from pgolf.data.tokenizer import Tokenizer
+from pgolf.errors import InfeasibleTrial
 from pgolf.evaluate.breakdown import breakdown
 from pgolf.evaluate.deployed import deployed, shards
 from pgolf.evaluate.evaluation import Evaluation
@@ -28,6 +29,7 @@ from pgolf.fresh import leave, seal
 from pgolf.model.gpt import GptConfig
 
 SCORES = "scores.json"
+OUTCOME = "infeasible.json"  # instead of scores, where adaptation diverged
 
 
 def main(argv: list[str]) -> int:
@@ -62,9 +64,13 @@ def main(argv: list[str]) -> int:
         return ids, shards(a.bytes) if a.bytes else Tokenizer.load(a.tokenizer).byte_counts(ids)
 
     progress = _Progress() if a.rank == 0 else None
-    scores, metrics = deployed(
-        a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress
-    )
+    try:
+        scores, metrics = deployed(
+            a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress
+        )
+    except InfeasibleTrial as stopped:  # on all ranks, or on the first when all are done
+        (a.out / OUTCOME).write_text(json.dumps(stopped.outcome.plain()))
+        return 0
     if a.rank == 0:
         write_ledger(a.out, scores.events, scores.nll)
         tables = breakdown(scores.nll, read()[1], scores.extent)

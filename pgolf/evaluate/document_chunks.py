@@ -13,9 +13,10 @@ certificate says so.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pgolf.evaluate.mode import Mode
@@ -25,6 +26,7 @@ from pgolf.section import RuleBroken
 
 
 class DocumentChunks(Mode):
+    opens_documents: ClassVar[bool] = True
     kind: Literal["document_chunks"] = "document_chunks"
     chunk: int = Field(48, ge=1)  # targets a step scores of each document
     short_chunks: tuple[tuple[int, int], ...] = ()  # (targets of a document at most, its chunk)
@@ -57,11 +59,12 @@ class DocumentChunks(Mode):
         """The chunk in which a document of so many targets is scored."""
         return next((chunk for limit, chunk in self.short_chunks if targets <= limit), self.chunk)
 
-    def rounds(self, extent: Extent, wanted: Sequence[int], ranks: int = 1) -> list[Round]:
+    def order_of(self, extent: Extent) -> NDArray[np.int64]:
         lengths = extent.lengths
-        order = np.arange(len(lengths))
-        if self.order == "longest":
-            order = np.argsort(-lengths, kind="stable")
+        return np.argsort(-lengths, kind="stable") if self.order == "longest" else np.arange(len(lengths))
+
+    def rounds(self, extent: Extent, wanted: Sequence[int], ranks: int = 1) -> list[Round]:
+        lengths, order = extent.lengths, self.order_of(extent)
         edges = [0, *cut(lengths[order].cumsum(), wanted)]
         return [self._round(extent, order[begin:end].tolist(), ranks) for begin, end in pairwise(edges)]
 

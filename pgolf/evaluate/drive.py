@@ -7,7 +7,7 @@ a predictor is told, its score was written before.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from pgolf.formats.ledger import Ledger
 from pgolf.formats.shards import BOS
 from pgolf.runtime import Clock
 
-Visit = Callable[[Ask], None]  # asks the predictor, and sees that the block's targets are in the stream
+Visit = Callable[[Ask], Ask]  # asks the predictor for a block; its targets are in the stream afterwards
 Progress = Callable[[int, int], None]  # targets scored on this rank, of how many
 
 
@@ -46,7 +46,12 @@ class Pass:
         self._began = time.perf_counter()
 
     def run(self, stream: Int[Tensor, " tokens"], visit: Visit) -> None:
-        """Drive the predictor over the stream; a step's targets are in it once they were visited."""
+        """Drive the predictor over the stream.
+
+        Args:
+            visit: is given a block's windows with what is known of their inputs, and answers with the block as it
+                asked for it, whole.
+        """
         with self.adapting:
             self.predictor.begin(self.extent, self.ranks)
         parts = [
@@ -70,15 +75,14 @@ class Pass:
             predictor.open(batch.documents)
         states = self._opened(batch.documents)
         for step in batch.steps:
-            ask = Ask.of(stream, step.windows, step.slots, step.ends)
             with self.scoring:
-                visit(ask)
+                ask = visit(Ask.of(stream, step.windows, step.slots, step.ends))
             for row, (context, begin, end) in enumerate(step.windows.tolist()):
                 slot = step.slots[row] if step.slots else None
                 document = -1 if slot is None else batch.documents[slot]
                 state = ledger.shared if slot is None or states is None else states[slot]
                 ledger.scored(document, context, begin, end, state, self._now())
-            if states is not None and not all(step.ends):
+            if states is not None and self.observes(ask):
                 with self.adapting:
                     predictor.observe(ask, targets_of(stream, ask))
                 for row, (_, begin, end) in enumerate(step.windows.tolist()):
@@ -87,7 +91,11 @@ class Pass:
                         span = (batch.documents[slot], begin, end)
                         states[slot] = ledger.updated([span], states[slot], self._now())
         if states is not None:
-            self._states = states
+            self._states |= states
+
+    def observes(self, ask: Ask) -> bool:
+        """Whether the predictor will be told this block."""
+        return bool(ask.slots) and self.predictor.adapts and not all(ask.ends)
 
     def _opened(self, documents: Sequence[int]) -> dict[int, int] | None:
         """States of the slots, if documents have any."""
@@ -117,9 +125,10 @@ def extent_of(
 ) -> tuple[Extent, list[Round]]:
     """What is known of a stream beforehand, and the rounds it is scored in."""
     bare = Extent(tokens, starts)
+    bare = replace(bare, order=mode.order_of(bare))
     rounds = mode.rounds(bare, predictor.boundaries(bare), ranks)
     ends = np.cumsum([sum(map(_targets, batches)) for batches in rounds])
-    return Extent(tokens, starts, tuple(ends.tolist())), rounds
+    return replace(bare, rounds=tuple(ends.tolist())), rounds
 
 
 def starts_of(tokens: NDArray[np.integer]) -> NDArray[np.int64]:

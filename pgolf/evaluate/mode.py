@@ -5,15 +5,18 @@ is held by it, and predictors built from them hold the network.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from pgolf.evaluate.adaptation import Adaptation
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent, Predictor
 from pgolf.evaluate.schedule import Round
 from pgolf.model.gpt import Gpt
-from pgolf.section import Section
+from pgolf.section import RuleBroken, Section
 
 ROWS = 16  # windows of a stream that are asked for together
 
@@ -21,8 +24,19 @@ ROWS = 16  # windows of a stream that are asked for together
 class Mode(Section):
     """A subclass says which windows a stream is scored in."""
 
+    opens_documents: ClassVar[bool] = False  # whether documents advance one by one, and can be adapted to
     context: int = Field(1024, ge=2)  # positions a window sees
     ttt: Adaptation | None = None  # what of the network learns from scored text
+
+    @model_validator(mode="after")
+    def _adapts_to_what_it_opens(self) -> "Mode":
+        if self.ttt is not None and self.ttt.needs_documents and not self.opens_documents:
+            raise RuleBroken(
+                "evaluate.ttt adapts to one document after the other, and this mode does not open documents",
+                f"ttt.kind={self.ttt.kind}",
+                "evaluate.kind=document_chunks",
+            )
+        return self
 
     def predictor(self, network: Gpt) -> Predictor:
         """The network, adapting and remembering as this says."""
@@ -43,6 +57,10 @@ class Mode(Section):
     def described(self) -> str:
         """The windows in a few words."""
         raise NotImplementedError
+
+    def order_of(self, extent: Extent) -> NDArray[np.int64]:
+        """Its documents in the order in which they are scored."""
+        return np.arange(len(extent.starts))
 
     def rounds(self, extent: Extent, wanted: Sequence[int], ranks: int = 1) -> list[Round]:
         """Every target of a stream once, in rounds that end where it is `wanted` (targets scored by then)."""

@@ -28,9 +28,12 @@ class Neural(Predictor):
         device = self.network.device
         return ask.asked(self.network.hidden(ask.tokens.to(device), ask.starts.to(device), adapters=adapters))
 
-    def logits(self, states: Float[Tensor, "targets d"]) -> Float[Tensor, "targets vocab"]:
-        """Float32 logits of such states. Differentiable."""
-        return self.network.softcapped(self.network.raw_logits(states.unsqueeze(0)).float()).squeeze(0)
+    def logits(
+        self, states: Float[Tensor, "targets d"], added: Float[Tensor, "targets vocab"] | None = None
+    ) -> Float[Tensor, "targets vocab"]:
+        """Float32 logits of such states, with what is added to them before the softcap. Differentiable."""
+        raw = self.network.raw_logits(states.unsqueeze(0)).squeeze(0).float()
+        return self.network.softcapped(raw if added is None else raw + added)
 
 
 class Plain(Predictor):

@@ -99,12 +99,23 @@ class Extent:
     tokens: int
     starts: NDArray[np.int64]  # positions where documents begin; the first is 0
     rounds: tuple[int, ...] = ()  # targets scored when each round is over
+    order: NDArray[np.int64] | None = None  # of its documents; None: as they stand in the stream
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Targets of each document: the next document's BOS is its last."""
         ends = np.append(self.starts[1:], self.tokens - 1)
         return ends - self.starts
+
+    @property
+    def scored_by(self) -> NDArray[np.int64]:
+        """Targets scored when the first, second, ... document is over, in the order of scoring."""
+        lengths = self.lengths
+        return (lengths if self.order is None else lengths[self.order]).cumsum()
+
+    def ending(self, wanted: Sequence[int]) -> set[int]:
+        """Numbers of the rounds that end where someone wanted one to: rounds of others lie between."""
+        return set(np.searchsorted(self.rounds, wanted).tolist())
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgolf.errors import UnlawfulScore
+from pgolf.errors import Infeasible, InfeasibleTrial, UnlawfulScore
 from pgolf.evaluate.drive import Pass, Progress, extent_of, starts_of, targets_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Extent, Predictor
@@ -56,9 +56,16 @@ class Scores:
         return audit(self.events, self.extent.tokens, self.extent.starts)
 
     def verify(self) -> "Scores":
-        """Raises UnlawfulScore if the ledger breaks a rule or a distribution does not sum to one."""
+        """These scores, if they are any.
+
+        Raises:
+            UnlawfulScore: if the ledger breaks a rule or a distribution does not sum to one.
+            InfeasibleTrial: if adaptation diverged: a distribution is not a number.
+        """
         if not (held := self.audit()).holds:
             raise UnlawfulScore(f"{held.rule}: {held.broken}")
+        if math.isnan(self.sum_error):
+            raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=MOST_SUM_ERROR))
         if not self.sum_error <= MOST_SUM_ERROR:
             raise UnlawfulScore(f"L3: a distribution's sum is {self.sum_error:.3g} away from one")
         return self
@@ -93,7 +100,7 @@ def score(
     stream = torch.from_numpy(tokens.astype(np.int64))
     nll, sum_error = np.zeros(len(tokens), dtype=np.float64), 0.0
 
-    def visit(ask: Ask) -> None:
+    def visit(ask: Ask) -> Ask:
         nonlocal sum_error
         answers = predictor.log_probs(ask)
         targets = targets_of(stream, ask).to(answers.device)
@@ -101,6 +108,7 @@ def score(
         nll[ask.positions()] = -found.cpu().numpy()
         error = answers.detach().logsumexp(1).expm1().abs().max()
         sum_error = float(np.maximum(sum_error, float(error)))  # keeps a NaN
+        return ask
 
     made = Pass(predictor, extent, rounds, ranks, progress)
     made.run(stream, visit)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pgolf.evaluate.__main__ import SCORES
+from pgolf.errors import Infeasible, InfeasibleTrial
+from pgolf.evaluate.__main__ import OUTCOME, SCORES
 from pgolf.evaluate.blocks import Blocks
 from pgolf.evaluate.mode import ROWS, Mode
 from pgolf.evaluate.neural import Neural
@@ -69,6 +70,9 @@ def evaluate_stage(split: str) -> Stage:
                 runtime.report(-1, {PROGRESS: done / total})
 
         seconds = run_fresh("pgolf.evaluate", arguments, runtime.threads, heard)
+        outcome = out / OUTCOME
+        if (ended := runtime.agree(outcome.read_text() if outcome.exists() else None)) is not None:
+            raise InfeasibleTrial(Infeasible.model_validate_json(str(ended)))
         if not runtime.leads:
             return {}
         (out / "meeting").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ quantized by their own inputs' statistics).
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -48,3 +49,15 @@ class LowRank(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         return self.scale * (self.narrowed(x) @ self.b.to(x.dtype).mT)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The same of factors that somebody else keeps."""
+
+    a: Float[Tensor, "*rows rank inputs"]
+    b: Float[Tensor, "*rows outputs rank"]
+    scale: float
+
+    def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        return self.scale * (x @ self.a.to(x.dtype).mT @ self.b.to(x.dtype).mT)

@@ -271,6 +271,12 @@ class Gpt(nn.Module):
         reads = Reads(x, self.layout(starts) if layout is None else layout, values)
         return self.final_norm(self._executed(x, reads, adapters))
 
+    def matrix(self, layer: int, name: str) -> Float[Tensor, "outputs inputs"]:
+        """A layer's matrix by its name in MATRICES."""
+        block = self._stored(layer)
+        found: Tensor = getattr(block.mlp if name in ("up", "down") else block.attention, name).weight
+        return found
+
     def raw_logits(self, hidden: Float[Tensor, "batch time d"]) -> Float[Tensor, "batch time vocab"]:
         """The tied head before the softcap, in the activations' dtype."""
         return self.embedding.logits(hidden)

@@ -1,0 +1,223 @@
+"""Low-rank adapters that learn one document while it is scored, and are forgotten with it (PR 77, 1530, 1767).
+
+    y = W x + (alpha / rank) B A x        A ~ U(+-1 / sqrt(in)), B = 0 at a document's first token
+
+After a chunk of a document was scored, its adapters take a step on the mean cross-entropy of the chunk's targets.
+The forward that gave the scores is kept for its gradient: one forward and one backward a chunk. Every execution
+of a layer has adapters of its own, recurrences included. Many documents advance together, each with adapters of
+its own in a row of one matrix, and a document's scores are what they are without the others: all begin with the
+same A, whichever their number, their batch or their rank.
+
+`targets` are the network's own matrices, q, k, v, o, up and down, and `head`, which adds B A h of the last hidden
+state to the raw logits. The records' "o" and "mlp" adapters were other than that: branches beside attention and
+MLP, which read the block's normalized input. Here there is one forward, the network's own, and its matrices are
+adapted where they are.
+
+`warm_a` keeps A from one document to the next in the same slot of a batch, with B and the optimizer begun anew:
+documents then depend on one another, in the order of the batches (PR 1767).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from pgolf.evaluate.neural import Neural
+from pgolf.evaluate.predictor import Ask, Extent, Holding, Scored
+from pgolf.evaluate.ranks import ALONE, Ranks
+from pgolf.evaluate.ttt.adapter_optimizer import AdamW, AdapterOptimizer, Part
+from pgolf.model.adapter import MATRICES, Adapters, Factors
+from pgolf.model.gpt import Gpt
+from pgolf.section import RuleBroken, Section
+
+Target = Literal["q", "k", "v", "o", "up", "down", "head"]
+HEAD = "head"
+SEED = 0  # of A
+
+
+class DocumentLora(Section):
+    needs_documents: ClassVar[bool] = True
+    kind: Literal["document_lora"] = "document_lora"
+    rank: int = Field(80, ge=1)
+    alpha: float = Field(144.0, gt=0)
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)] = ("k", "o", "down", "head")
+    lr: float = Field(1e-4, gt=0)
+    local_lr_mult: float = Field(1.0, gt=0)  # of lr
+    cosine: bool = False  # whether the rate falls to 0 over a document, by the targets it has
+    grad_steps: int = Field(1, ge=1)  # steps on each chunk
+    optimizer: AdapterOptimizer = AdamW()
+    warm_a: bool = False
+
+    @field_validator("targets")
+    @classmethod
+    def _each_once(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        """In one order, so that a set has one identity."""
+        if len(set(targets)) < len(targets):
+            raise RuleBroken("targets are a set", f"{targets}", "each name once")
+        return tuple(sorted(targets, key=[*MATRICES, HEAD].index))
+
+    def build(self, base: Neural) -> "DocumentLoraPredictor":
+        return DocumentLoraPredictor(self, base)
+
+
+class AdapterSet:
+    """Where a document's adapters lie in its row of numbers: all A, then all B."""
+
+    def __init__(self, network: Gpt, section: DocumentLora) -> None:
+        self.executions = len(network.order)
+        self.scale = section.alpha / section.rank
+        self.places: list[tuple[int, str]] = []  # of each adapter: execution, matrix
+        self.a: list[Part] = []
+        self.b: list[Part] = []
+        shapes = [
+            (step, name, network.matrix(layer, name).shape)
+            for step, layer in enumerate(network.order)
+            for name in section.targets
+            if name != HEAD
+        ]
+        if HEAD in section.targets:
+            shapes.append((self.executions, HEAD, torch.Size((network.vocab_size, network.config.width))))
+        at = 0
+        for step, name, (_, inputs) in shapes:
+            self.places.append((step, name))
+            self.a.append(Part(at, section.rank, inputs))
+            at = self.a[-1].end
+        self.a_weights = at
+        for _, _, (outputs, _) in shapes:
+            self.b.append(Part(at, outputs, section.rank))
+            at = self.b[-1].end
+        self.weights = at
+
+    @property
+    def parts(self) -> list[Part]:
+        return self.a + self.b
+
+    def initial(self) -> Float[Tensor, " weights"]:
+        """A document's numbers at its beginning."""
+        generator, row = torch.Generator().manual_seed(SEED), torch.zeros(1, self.weights)
+        for part in self.a:
+            bound = part.cols**-0.5
+            part.of(row).uniform_(-bound, bound, generator=generator)
+        return row[0]
+
+    def adapters(self, leaves: Sequence[Tensor]) -> tuple[list[Adapters], Factors | None]:
+        """Of every execution, and of the head."""
+        found: list[dict[str, Factors]] = [{} for _ in range(self.executions + 1)]
+        pairs = zip(self.places, leaves, leaves[len(self.a) :], strict=False)
+        for (step, name), a, b in pairs:
+            found[step][name] = Factors(a, b, self.scale)
+        return list(found[:-1]), found[-1].get(HEAD)
+
+
+class DocumentLoraPredictor(Holding):
+    def __init__(self, section: DocumentLora, base: Neural) -> None:
+        super().__init__(base)
+        self.section, self.neural, self.network = section, base, base.network
+        self.adapts = True
+        self.carry = "slot" if section.warm_a else "document"
+        self.network.requires_grad_(False)
+        self.set = AdapterSet(self.network, section)
+        self.initial = self.set.initial().to(self.network.device)
+
+    def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
+        super().begin(extent, ranks)
+        self.extent, self.lengths = extent, extent.lengths
+        self._forget()
+
+    def learn(self, scored: Scored) -> None:
+        super().learn(scored)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing of any document is left."""
+        self.values = self.initial.new_empty(0, self.set.weights)
+        self.open(())
+
+    def open(self, documents: Sequence[int]) -> None:
+        super().open(documents)
+        fresh = self.initial.repeat(len(documents), 1)
+        if self.section.warm_a:
+            fresh = torch.cat([self.values, fresh[len(self.values) :]])
+            fresh[:, self.set.a_weights :] = 0
+        self.values, self.documents, self.steps = fresh, documents, 0
+        self.moments = [torch.zeros_like(fresh) for _ in range(self.section.optimizer.moments)]
+        self.kept: tuple[Ask, list[Tensor], Tensor] | None = None  # the last block, if it may be observed
+
+    def log_probs(self, ask: Ask) -> Float[Tensor, "targets vocab"]:
+        self.kept = None
+        if ask.growing or all(ask.ends):
+            with torch.no_grad():
+                logits = self._logits(ask, self._leaves(ask))
+        else:
+            leaves = self._leaves(ask)
+            logits = self._logits(ask, leaves)
+            self.kept = ask, leaves, logits
+        return logits.detach().double().log_softmax(-1)
+
+    def observe(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
+        super().observe(ask, targets)
+        assert self.kept is not None and self.kept[0] is ask, "what is observed was asked for whole, and last"
+        _, leaves, logits = self.kept
+        self.kept = None
+        on = [row for row, ends in enumerate(ask.ends) if not ends]
+        weights = [(0.0 if ends else 1 / n) for n, ends in zip(ask.wanted, ask.ends, strict=True) for _ in range(n)]
+        share = torch.tensor(weights, device=logits.device)
+        targets = targets.to(logits.device)
+        for step in range(self.section.grad_steps):
+            if step:
+                leaves = self._leaves(ask)
+                logits = self._logits(ask, leaves)
+            loss = (share * F.cross_entropy(logits, targets, reduction="none")).sum()
+            grads = torch.autograd.grad(loss, leaves)
+            self._step(ask, on, torch.cat([g.flatten(1) for g in grads], dim=1))
+
+    def _leaves(self, ask: Ask) -> list[Tensor]:
+        """The rows' factors as what a gradient is taken for: all A, then all B."""
+        values = self.values[_rows(ask.slots)]
+        return [part.of(values).detach().requires_grad_() for part in self.set.parts]
+
+    def _logits(self, ask: Ask, leaves: Sequence[Tensor]) -> Float[Tensor, "targets vocab"]:
+        executions, head = self.set.adapters(leaves)
+        hidden = self.neural.hidden(ask, executions)
+        if head is None:
+            return self.neural.logits(hidden)
+        rows = pad_sequence(list(hidden.split(ask.wanted)), batch_first=True)
+        added = torch.cat([row[:n] for row, n in zip(head(rows), ask.wanted, strict=True)])
+        return self.neural.logits(hidden, added)
+
+    @torch.no_grad()
+    def _step(self, ask: Ask, on: Sequence[int], g: Float[Tensor, "rows weights"]) -> None:
+        """The documents that go on learn; nothing is left of the others that anyone will ask for."""
+        optimizer = self.section.optimizer
+        self.steps += 1
+        rows = _rows([ask.slots[row] for row in on])
+        values, moments = self.values[rows], [m[rows] for m in self.moments]
+        lr = self._rates(ask, on)
+        u = optimizer.update(g[_rows(on)], moments, self.steps, self.set.parts)
+        values *= 1 - lr * optimizer.weight_decay
+        values -= lr * u
+        if not isinstance(rows, slice):
+            self.values[rows] = values
+            for whole, part in zip(self.moments, moments, strict=True):
+                whole[rows] = part
+
+    def _rates(self, ask: Ask, on: Sequence[int]) -> Float[Tensor, "rows 1"]:
+        lr = self.section.lr * self.section.local_lr_mult
+        rates = torch.full((len(on), 1), lr)
+        if self.section.cosine:
+            for place, row in enumerate(on):
+                document = self.documents[ask.slots[row]]
+                seen = ask.windows[row, 1] - 1 - self.extent.starts[document]
+                rates[place] *= 0.5 * (1 + math.cos(math.pi * seen / self.lengths[document]))
+        return rates.to(self.values.device)
+
+
+def _rows(numbers: Sequence[int]) -> slice | list[int]:
+    """An index of rows: of the first ones without a copy."""
+    return slice(len(numbers)) if list(numbers) == list(range(len(numbers))) else list(numbers)

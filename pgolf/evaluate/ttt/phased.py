@@ -1,0 +1,82 @@
+"""Phases: rounds of documents, and between them the whole network learns from all that was scored (PR 1610, 1626).
+
+The first `prefix_documents` documents, or `prefix_tokens` targets, are scored in `phases` rounds of about equal
+size. After each of them SGD (sgd.py) goes over everything that was scored so far, once a chunk, at a rate that
+falls by a cosine over the phase's chunks, with a momentum that begins at rest and from the weights as they are by
+then; then everything that is left is scored. Documents adapt by `lora` meanwhile, which begins anew in every phase.
+
+Which documents come first is the mode's `order`. In the records they were the longest ones, and of those scored
+the set that was trained on depended on which rank was faster; here it is everything that was scored, every time.
+"""
+
+from typing import Literal
+
+from jaxtyping import Int
+from pydantic import Field
+from torch import Tensor
+
+from pgolf.evaluate.neural import Neural
+from pgolf.evaluate.predictor import Extent, Holding, Predictor, Scored
+from pgolf.evaluate.ranks import ALONE, Ranks
+from pgolf.evaluate.ttt.document_lora import DocumentLora
+from pgolf.evaluate.ttt.sgd import Descent, Sgd
+from pgolf.model.gpt import Gpt
+
+
+class Phased(Sgd):
+    kind: Literal["phased"] = "phased"
+    rows: int = Field(16, ge=1)
+    epochs: int = Field(1, ge=1)
+    lr: float = Field(0.001, gt=0)
+    phases: int = Field(3, ge=1)
+    prefix_documents: int = Field(2500, ge=1)
+    prefix_tokens: int | None = Field(None, ge=1)  # instead of so many documents, so many targets
+    lora: DocumentLora | None = DocumentLora()
+
+    @property
+    def needs_documents(self) -> bool:
+        return self.lora is not None
+
+    def build(self, base: Neural) -> "PhasedPredictor":
+        return PhasedPredictor(self, base.network, base if self.lora is None else self.lora.build(base))
+
+    def ends(self, extent: Extent) -> list[int]:
+        """Targets scored when each phase is over. Whoever is scored after the last one has learned for nothing,
+        so a phase that would leave no one is none."""
+        scored_by = extent.scored_by
+        if self.prefix_tokens is not None:
+            wanted = [phase * self.prefix_tokens // self.phases for phase in range(1, self.phases + 1)]
+        else:
+            counts = [phase * self.prefix_documents // self.phases for phase in range(1, self.phases + 1)]
+            wanted = [int(scored_by[min(count, len(scored_by)) - 1]) for count in counts if count]
+        return sorted({end for end in wanted if 0 < end < scored_by[-1]})
+
+
+class PhasedPredictor(Holding):
+    def __init__(self, section: Phased, network: Gpt, base: Predictor) -> None:
+        super().__init__(base)
+        self.section, self.learns = section, True
+        self.descent = Descent(section, network)
+
+    def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
+        super().begin(extent, ranks)
+        self.descent.begin(ranks)
+        self.ends = extent.ending(self.section.ends(extent))
+        self.pieces: list[Int[Tensor, " tokens"]] = []  # all that was scored
+
+    def boundaries(self, extent: Extent) -> list[int]:
+        return [*super().boundaries(extent), *self.section.ends(extent)]
+
+    def learn(self, scored: Scored) -> None:
+        super().learn(scored)
+        self.pieces += scored.pieces
+        if scored.number in self.ends:
+            self._phase()
+
+    def _phase(self) -> None:
+        s, sequences = self.section, self.descent.cut(self.pieces)
+        together = max(s.chunk_tokens // s.sequence_tokens, 1)
+        begins = range(0, len(sequences), together)
+        self.descent.rest()
+        for number, at in enumerate(begins[: max(len(begins) - 1, 1)]):  # there is no rate left for the last
+            self.descent.chunk(sequences[at : at + together], s.cosine(number, len(begins)))

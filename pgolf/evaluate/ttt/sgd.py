@@ -1,0 +1,133 @@
+"""Gradient descent on the network's own parameters over scored text, shared by what does it now and then.
+
+    v <- momentum v + clip(mean gradient of CE, clip_norm)        w <- w - lr v
+
+over disjoint sequences, `rows` of them a step, `epochs` passes over a chunk of them. Documents are islands, as in
+training. What is adapted is the dequantized copy in float32, which never goes back to its grid; `begin` restores it.
+Ranks share the sequences of a step and add up their gradients, so all of them hold the same weights. AdamW in place
+of SGD destroys these networks (PR 1045, 526).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from pgolf.data.starts import document_starts
+from pgolf.errors import ConfigError, Infeasible, InfeasibleTrial
+from pgolf.evaluate.ranks import ALONE, Ranks
+from pgolf.model.gpt import Gpt
+from pgolf.model.roles import Role
+from pgolf.section import Section
+
+AT_ONCE = 16_384  # positions of a forward
+
+
+class Sgd(Section):
+    """A subclass says when, and over what."""
+
+    chunk_tokens: int = Field(32_768, ge=1)  # targets that a learning rate is for
+    sequence_tokens: int = Field(2048, ge=1)  # targets of a training sequence
+    rows: int = Field(32, ge=1)  # sequences a step
+    epochs: int = Field(3, ge=1)
+    lr: float = Field(0.005, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0)
+    parameters: Literal["all", "no_embedding", "scalars"] = "all"
+    freeze_first: int = Field(0, ge=0)  # stored blocks that stay as they are
+
+    def cosine(self, chunk: int, chunks: int) -> float:
+        """The rate at a chunk: none is left for the last one, unless it is the only one."""
+        return self.lr * 0.5 * (1 + math.cos(math.pi * chunk / max(chunks - 1, 1)))
+
+
+class Descent:
+    """A network on its way down."""
+
+    def __init__(self, section: Sgd, network: Gpt) -> None:
+        self.section, self.network = section, network
+        self.artifact = {name: p.detach().clone() for name, p in network.named_parameters()}
+        network.requires_grad_(False)
+        if section.freeze_first > len(network.blocks):
+            raise ConfigError(
+                "evaluate.ttt.freeze_first counts stored blocks of the network", section.freeze_first,
+                f"freeze_first={len(network.blocks)} at most",
+            )  # fmt: skip
+        frozen = tuple(f"blocks.{number}." for number in range(section.freeze_first))
+        self.trained = [
+            p
+            for name, p in network.named_parameters()
+            if not name.startswith(frozen) and _chosen(section.parameters, network.roles[name])
+        ]
+
+    def begin(self, ranks: Ranks = ALONE) -> None:
+        """From the artifact's weights, at rest."""
+        self.ranks = ranks
+        self.network.load_state_dict(self.artifact)
+        self.rest()
+
+    def rest(self) -> None:
+        """Forget the momentum."""
+        self.velocity: Tensor | None = None
+
+    def cut(self, pieces: Sequence[Int[Tensor, " tokens"]]) -> list[Int[Tensor, " tokens"]]:
+        """Training sequences of scored pieces: each holds one token more than it has targets."""
+        width = self.section.sequence_tokens
+        return [piece[at : at + width + 1] for piece in pieces for at in range(0, len(piece) - 1, width)]
+
+    def chunk(self, sequences: Sequence[Int[Tensor, " tokens"]], lr: float) -> None:
+        """All epochs over a chunk of sequences.
+
+        Raises:
+            InfeasibleTrial: on all ranks, if a gradient is not a number.
+        """
+        for _ in range(self.section.epochs):
+            for at in range(0, len(sequences), self.section.rows):
+                self._step(sequences[at : at + self.section.rows], lr)
+
+    def _step(self, sequences: Sequence[Int[Tensor, " tokens"]], lr: float) -> None:
+        g = self.ranks.total(self._gradient(sequences))
+        norm = float(g.norm())
+        if not math.isfinite(norm):
+            raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=self.section.clip_norm))
+        g *= min(1.0, self.section.clip_norm / (norm + 1e-6))
+        self.velocity = g if self.velocity is None else g.add_(self.velocity, alpha=self.section.momentum)
+        parts = self.velocity.split([p.numel() for p in self.trained])
+        for p, v in zip(self.trained, parts, strict=True):
+            p.sub_(v.view_as(p), alpha=lr)
+
+    def _gradient(self, sequences: Sequence[Int[Tensor, " tokens"]]) -> Float[Tensor, " weights"]:
+        """This rank's part of the mean loss's gradient, all parameters in one."""
+        for p in self.trained:
+            p.requires_grad_(True)
+        total = torch.zeros(sum(p.numel() for p in self.trained), device=self.network.device)
+        targets = sum(len(sequence) - 1 for sequence in sequences)
+        own = sequences[self.ranks.rank :: self.ranks.size]
+        together = max(AT_ONCE // self.section.sequence_tokens, 1)
+        for at in range(0, len(own), together):
+            loss = self._loss(own[at : at + together]) / targets
+            found = torch.autograd.grad(loss, self.trained, allow_unused=True)
+            pairs = zip(self.trained, found, strict=True)
+            total += torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs])
+        self.network.requires_grad_(False)
+        return total
+
+    def _loss(self, sequences: Sequence[Int[Tensor, " tokens"]]) -> Float[Tensor, ""]:
+        """Sum over the targets."""
+        inputs = pad_sequence([s[:-1] for s in sequences], batch_first=True)
+        targets = pad_sequence([s[1:] for s in sequences], batch_first=True, padding_value=-1)
+        device = self.network.device
+        logits = self.network(inputs.to(device), document_starts(inputs).to(device))
+        return F.cross_entropy(
+            logits.flatten(0, 1), targets.to(device).flatten(), ignore_index=-1, reduction="sum"
+        )
+
+
+def _chosen(which: str, role: Role) -> bool:
+    return which == "all" or (role != Role.EMBEDDING if which == "no_embedding" else not role.is_matrix)
