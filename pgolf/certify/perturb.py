@@ -7,7 +7,9 @@ its state had been told. So replacing x_j may move
     the score of j itself   by the choice of the target alone: the distribution there stays
 
 and no other score, neither one written before nor one of another document. A position whose window or told tokens
-differ between the two runs (a document's end was moved) is not compared. This needs no trust in the predictor and
+differ between the two runs (a document's end was moved) is not compared. What adapts may go by the lengths of
+documents, which an evaluator knows beforehand (a rate that falls over a document); the ends themselves it may not
+foretell, so where an end is moved p(BOS) is looked at. This needs no trust in the predictor and
 finds what looks ahead, adapts before it scores, or remembers without saying so.
 
 Cheats may act at rare positions only, and only where it pays. So places are chosen, besides at random, at edges of
@@ -26,7 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pgolf.errors import UserError
-from pgolf.evaluate.drive import Pass, extent_of, starts_of, targets_of
+from pgolf.evaluate.drive import Pass, extent_of, starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Holding, Predictor
 from pgolf.evaluate.scorer import score
@@ -36,6 +38,7 @@ from pgolf.section import Section
 
 TOLERANCE = 1e-5  # nats, float32 on a CPU
 MOVED_TOLERANCE = 1e-4  # where documents begin elsewhere, batches are composed otherwise
+FORETOLD = 0.5  # nats, median: what an end of a document costs less where it is known beforehand
 GATED = 1e-9  # least difference from the predictor held
 NLL = NDArray[np.float64]
 Rows = NDArray[np.float64]
@@ -136,7 +139,7 @@ def prefix_rows(factory: Callable[[], Predictor], mode: Mode, vocab_size: int, t
     stream = torch.from_numpy(tokens.astype(np.int64))
     rows = np.full((len(tokens), vocab_size), np.nan)
 
-    def visit(ask: Ask) -> None:
+    def visit(ask: Ask) -> Ask:
         together = [list(range(len(ask.windows)))] if ask.slots else [[r] for r in range(len(ask.windows))]
         for chosen in together:
             for step in range(max(ask.wanted[r] for r in chosen)):
@@ -145,11 +148,10 @@ def prefix_rows(factory: Callable[[], Predictor], mode: Mode, vocab_size: int, t
                 windows[:, 1] += step
                 windows[:, 2] = windows[:, 1] + 1
                 slots = [ask.slots[r] for r in now] if ask.slots else ()
-                ends = [ask.ends[r] for r in now] if ask.ends else ()
-                grown = Ask.of(stream, windows, slots, ends, growing=True)
+                grown = Ask.of(stream, windows, slots, growing=True)
                 rows[grown.positions()] = recorder.log_probs(grown).numpy()
         recorder.log_probs(ask)
-        targets_of(stream, ask)
+        return ask
 
     Pass(recorder, extent, rounds).run(stream, visit)
     return rows
@@ -219,9 +221,12 @@ class Moved:
     sight: Footprint = field(
         default_factory=Footprint
     )  # itself, what precedes it, other documents in its window
-    state: Footprint = field(
-        default_factory=Footprint
-    )  # its own chunk, and what no declared state can have told
+    state: Footprint = field(default_factory=Footprint)  # its own chunk, and what no state can have been told
+    foretold: list[float] = field(default_factory=list)  # nats that documents' ends cost less where they are
+
+    @property
+    def foretells_ends(self) -> bool:
+        return len(self.foretold) > 1 and float(np.median(self.foretold)) > FORETOLD
 
 
 Why = Literal["edge", "gated", "sure", "anywhere"]
@@ -268,6 +273,7 @@ def perturb(
     chosen = places(before, tokens, probe)
     cut = {j for j, _ in chosen[:: max(len(chosen) // 8, 1)]}  # where a document is made to end
     moved.places = len(chosen)
+    learned = before.events is not None and bool((column(before.events, "kind") != Kind.SCORE).any())
     for j, why in chosen:
         others = usual[usual != tokens[j]]
         draws = 1 if why == "anywhere" else probe.draws
@@ -279,10 +285,19 @@ def perturb(
             changed[j] = token
             after = evaluate(changed, counts)
             moved.runs += 1
-            structural = BOS in (token, int(tokens[j]))
-            tolerance = max(MOVED_TOLERANCE if structural else TOLERANCE, 4 * moved.noise)
-            _compare(moved, before, after, (tokens, changed), j, islands, tolerance)
+            moves_an_end = BOS in (token, int(tokens[j]))
+            if moves_an_end:
+                _foretold(moved, *((before, after) if tokens[j] == BOS else (after, before)), j)
+            if not (moves_an_end and learned):
+                tolerance = max(MOVED_TOLERANCE if moves_an_end else TOLERANCE, 4 * moved.noise)
+                _compare(moved, before, after, (tokens, changed), j, islands, tolerance)
     return moved
+
+
+def _foretold(moved: Moved, ending: Answer, going_on: Answer, j: int) -> None:
+    """How much likelier BOS is at `j` where the document does end there."""
+    if ending.rows is not None and going_on.rows is not None:
+        moved.foretold.append(float(np.nan_to_num(ending.rows[j, BOS] - going_on.rows[j, BOS])))
 
 
 def _compare(
