@@ -213,10 +213,11 @@ class Dossier:
 
     @cached_property
     def shards(self) -> Shards | None:
-        """None without training shards to hold validation against."""
+        """None without a tokenizer, and training shards to hold validation against."""
         if self.tokens is None or not list(self.tokens.glob("*train_*.bin")):
             return None
-        return Shards.of_directory(self.tokens)
+        file = tokenizer_of(self.tokens)
+        return None if file is None else Shards.of_directory(self.tokens, file)
 
     @cached_property
     def findings(self) -> dict[str, Finding]:

@@ -53,9 +53,11 @@ def _text(d: Dossier) -> tuple[bool, str] | None:
             return False, found.evidence
         broken = laws.bytes_are_the_text(tokens, counts, d.tokenizer)
         return (False, broken) if broken else (True, f"{total:,} bytes counted are the text's")
-    starts = np.flatnonzero(tokens == BOS)  # a tokenizer without U+2581: its own decoder is asked
+    starts = np.flatnonzero(
+        tokens == BOS
+    )  # no piece is U+2581: its bytes decode to that sign, and it is a space
     text = sum(
-        len(d.processor.decode(tokens[a + 1 : b].tolist()).encode())
+        len(d.processor.decode(tokens[a + 1 : b].tolist()).replace("▁", " ").encode())
         for a, b in zip(starts, [*starts[1:], len(tokens)], strict=True)
     )
     near = abs(total - text) <= TOLERANCE * text
