@@ -164,10 +164,10 @@ def main(words: list[str]) -> int:
             report[name] = rows = bench(Store(directory))
             for row, value in rows.items():
                 print(f"{name + '.' + row:<48} {value:.4g}", flush=True)
-    made = provenance(Runtime())
+    on_gpu = torch.cuda.is_available()
+    made = provenance(Runtime(device="cuda" if on_gpu else "cpu"))
     RESULTS.mkdir(exist_ok=True)
-    device = "gpu" if torch.cuda.is_available() else "cpu"
-    file = RESULTS / f"{device}.json"
+    file = RESULTS / ("gpu.json" if on_gpu else "cpu.json")
     before = json.loads(file.read_text())["benchmarks"] if file.exists() else {}
     made.pop("command")
     file.write_text(json.dumps({"benchmarks": {**before, **report}, "provenance": made}, indent=1) + "\n")

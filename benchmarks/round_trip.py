@@ -19,6 +19,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import brotli
@@ -27,7 +28,6 @@ import torch
 import zstandard
 
 from benchmarks.models import STORE
-from pgolf.certify.compressor import Compressor
 from pgolf.data.build import Build, build
 from pgolf.data.documents import Tally, documents, text_files
 from pgolf.data.source import Shards
@@ -35,20 +35,18 @@ from pgolf.data.spill import Split
 from pgolf.data.tokenizer import SpBpe, Tokenizer
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.drive import starts_of
-from pgolf.evaluate.scorer import score
-from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.shards import read_shard
 from pgolf.model.attention import Attention
-from pgolf.model.gpt import GptConfig, assemble
+from pgolf.model.gpt import GptConfig
 from pgolf.model.mlp import Mlp
 from pgolf.model.rope import Rope
 from pgolf.optim.ema import Ema
 from pgolf.optim.schedule import Schedule
-from pgolf.pipeline import packed_of, run_trial
+from pgolf.pipeline import run_trial
 from pgolf.quantize.gptq import Gptq
 from pgolf.recipes import laptop_solved
 from pgolf.run import RunConfig, with_settings
-from pgolf.runtime import Runtime, provenance
+from pgolf.runtime import Runtime
 from pgolf.stage import Store
 from pgolf.train.budget import Steps
 
@@ -89,7 +87,7 @@ def texts(files: list[Path], model: Path | None) -> Iterator[str]:
             assert model is not None, "--shards-model says what the tokens of a shard are"
             tokenizer, ids = Tokenizer.load(model), read_shard(file)
             bounds = [*starts_of(ids).tolist(), len(ids)]
-            found = (tokenizer.decode(ids[b:e].tolist()) for b, e in zip(bounds, bounds[1:], strict=False))
+            found = (tokenizer.decode(ids[b:e].tolist()) for b, e in pairwise(bounds))
         else:
             found = documents(text_files([file], Tally()), Tally())
         for document in found:
@@ -97,7 +95,9 @@ def texts(files: list[Path], model: Path | None) -> Iterator[str]:
                 yield text
 
 
-def prepared(train: list[Path], held_out: list[Path], model: Path | None, size: int, place: Path) -> tuple[Path, bytes]:
+def prepared(
+    train: list[Path], held_out: list[Path], model: Path | None, size: int, place: Path
+) -> tuple[Path, bytes]:
     """Shards to train on, whose validation split is the held-out documents, and those as a file of lines."""
     chosen: list[str] = []
     for text in texts(held_out, model):
@@ -144,7 +144,17 @@ def trip(artifact: Path, tokenizer: Path, config: Path, text: bytes, work: Path)
     beside = ["--tokenizer", str(tokenizer)]
     seconds = []
     for verb in (
-        ["compress", str(artifact), str(source), "-o", str(coded), "--config", str(config), "--separator", r"\n"],
+        [
+            "compress",
+            str(artifact),
+            str(source),
+            "-o",
+            str(coded),
+            "--config",
+            str(config),
+            "--separator",
+            r"\n",
+        ],
         ["decompress", str(artifact), str(coded), "-o", str(again)],
     ):
         began = time.perf_counter()
@@ -152,7 +162,11 @@ def trip(artifact: Path, tokenizer: Path, config: Path, text: bytes, work: Path)
         seconds.append(time.perf_counter() - began)
         source.unlink(missing_ok=True)  # the second process is given the coded bytes alone
     assert again.read_bytes() == text, "the text came back changed"
-    return {"file_bytes": coded.stat().st_size, "compress_seconds": seconds[0], "decompress_seconds": seconds[1]}
+    return {
+        "file_bytes": coded.stat().st_size,
+        "compress_seconds": seconds[0],
+        "decompress_seconds": seconds[1],
+    }
 
 
 def main(arguments: list[str]) -> int:

@@ -338,7 +338,7 @@ def certificate_of(result: Result, store: Store) -> dict[str, Any]:
 def attachments(result: Result, store: Store) -> dict[str, Path]:
     """Files of a trial worth keeping with its record, by name, as far as the store still has them."""
     wanted = {
-        "ledger.npz": ("adapt" if "adapt" in result.stages else "evaluate", EVALUATE.name, "ledger.npz"),
+        "ledger.npz": (result.scored_stage, EVALUATE.name, "ledger.npz"),
         "certificate.json": ("certify", CERTIFY.name, "certificate.json"),
     }
     found = {}

@@ -88,6 +88,12 @@ class Section(BaseModel):
         return {k: v for k, v in serialize(self).items() if v is not None or fields[k].default is not None}
 
 
+def resolve(sections: Iterable[type[Section]], **names: Any) -> None:
+    """Tell sections what a name in their annotations stands for that could not be imported where they are."""
+    for section in sections:
+        section.model_rebuild(_types_namespace=names)
+
+
 def canonical(value: Any) -> str:
     """The one text of a JSON value: sorted keys, no spaces. Raises on what JSON cannot say exactly.
 

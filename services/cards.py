@@ -28,7 +28,7 @@ LOWER_IS_BETTER = {
 }  # fmt: skip
 HIGHER_IS_BETTER = {"tokens_per_second"}
 STAGES = ("corpus", "tokenize", "shards", "train", "calibrate", "quantize", "bundle", "pack", "prequant", "evaluate",
-          "validate", "certify")  # fmt: skip
+          "adapt", "validate", "certify")  # fmt: skip
 
 
 def card(result: Result, run_id: str | None = None) -> RenderableType:
@@ -116,7 +116,7 @@ def _eval_seconds(result: Result) -> dict[str, float | None]:
     """The evaluation clock of each split that was scored; the tuple's is the longer of them."""
     if "validate" not in result.stages:
         return {"select": result.tuple.eval_seconds}
-    measured = {"select": "evaluate", "validation": "validate"}
+    measured = {"select": result.scored_stage, "validation": "validate"}
     return {split: result.stages[stage].metrics.get("eval_seconds")
             for split, stage in measured.items() if stage in result.stages}  # fmt: skip
 

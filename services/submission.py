@@ -165,7 +165,7 @@ def submission(
     result: Result, config: RunConfig, folder: Path, author: Author, track: str | None
 ) -> dict[str, Any]:
     """The keys that records share. `val_*` are of the validation split where it was scored."""
-    scored = _metrics(result, "validate") or _metrics(result, "evaluate")
+    scored = _metrics(result, "validate") or _metrics(result, result.scored_stage)
     split = "validation" if "validate" in result.stages else "select"
     code, model = ((folder / name).stat().st_size for name in (BUNDLE, ARTIFACT))
     tokenizer = folder / TOKENIZER
@@ -281,7 +281,7 @@ def log_lines(result: Result, config: RunConfig, summary: dict[str, Any], curves
     yield f"Total submission size {form}: {summary['bytes_total']} bytes"
     yield from _scores("diagnostic quantized", result, "evaluate")
     yield from _scores(
-        "quantized_sliding_window", result, "validate" if "validate" in result.stages else "evaluate"
+        "quantized_sliding_window", result, "validate" if "validate" in result.stages else result.scored_stage
     )
     yield from _line("total_eval_time:{:.1f}s", result.eval_seconds)
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from pgolf.model.adapter import MATRICES, Adapters, LowRank
 from pgolf.model.asymmetric_softcap import AsymmetricSoftcap
 from pgolf.model.attention import Attention
 from pgolf.model.bigram_hash import BigramHash
@@ -94,6 +95,19 @@ def network(config: GptConfig | None = None, seed: int = 0, vocab_size: int = VO
     built = randomized((config or small()).build(vocab_size), seed, std)
     assert isinstance(built, Gpt)
     return built
+
+
+def adapters_of(network: Gpt, rows: int, seed: int = 0, std: float = 0.3) -> list[Adapters]:
+    """For every execution and matrix a random one, another in every row."""
+
+    def adapter(layer: int, name: str) -> nn.Module:
+        block = network._stored(layer)
+        weight = getattr(block.attention if name in "qkvo" else block.mlp, name).weight
+        return LowRank(weight.shape[1], weight.shape[0], 2, rows=rows)
+
+    made = nn.ModuleList(nn.ModuleDict({n: adapter(layer, n) for n in MATRICES}) for layer in network.order)
+    randomized(made, seed, std)
+    return [dict(own.items()) for own in made]  # type: ignore[operator]
 
 
 def stream(seed: int, length: int, documents: int, vocab_size: int = VOCAB) -> torch.Tensor:

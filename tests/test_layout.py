@@ -28,7 +28,7 @@ STAGES = (
     "train",
 )
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
-BASES = ("Source", "Mode", "QuantizerSection", "GroupedQuantizer", "RowGrid")
+BASES = ("Source", "Mode", "MemorySection", "QuantizerSection", "GroupedQuantizer", "RowGrid")
 SPACE_ELSEWHERE = {
     "data/source": "where the text comes from is the round's choice, not the sampler's",
     "quantize/stage": "the byte target is the rules' cap",

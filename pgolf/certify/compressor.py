@@ -32,6 +32,7 @@ from pgolf.certify.container import (
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.errors import DataError
 from pgolf.evaluate.evaluation import Evaluation
+from pgolf.evaluate.growing import Growing
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Predictor
 from pgolf.formats.blob import read_artifact
@@ -74,7 +75,7 @@ class Compressor:
                             "give the tokenizer that it was trained with")  # fmt: skip
         self.made_with = {"artifact": sha256_of(artifact), "tokenizer": sha256_of(tokenizer)}
         network = assemble(packed.model, packed.vocab_size, packed.weights(), "cpu")
-        self.predictor: Predictor = mode.predictor(network)
+        self.predictor: Predictor = mode.predictor(network, Growing)
 
     def compress(
         self, frames: Iterable[list[list[int]]], out: BufferedIOBase, said: Said | None = None

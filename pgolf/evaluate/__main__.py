@@ -5,13 +5,14 @@
 
 With --tokenizer in place of --bytes, bytes are counted by the tokenizer's look-up tables. Opening any other file
 below a --sealed directory, or a network connection, is refused by an audit hook. Several ranks, each a process,
-meet at the file --meet.
+meet at the file --meet. What memories proposed, and what came, goes to memory_events.npz beside the scores.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -22,13 +23,17 @@ from pgolf.errors import InfeasibleTrial
 from pgolf.evaluate.breakdown import breakdown
 from pgolf.evaluate.deployed import deployed, shards
 from pgolf.evaluate.evaluation import Evaluation
+from pgolf.evaluate.memory.remembering import Log, arrays_of
+from pgolf.evaluate.predictor import Predictor
 from pgolf.evaluate.ranks import Ranks
+from pgolf.evaluate.scorer import Noted
+from pgolf.formats.arrays import write_arrays
 from pgolf.formats.ledger import write_ledger
 from pgolf.formats.shards import Tokens
 from pgolf.fresh import leave, seal
 from pgolf.model.gpt import GptConfig
 
-SCORES = "scores.json"
+SCORES, MEMORY_EVENTS = "scores.json", "memory_events.npz"
 OUTCOME = "infeasible.json"  # instead of scores, where adaptation diverged
 
 
@@ -63,14 +68,20 @@ def main(argv: list[str]) -> int:
         ids = shards(a.tokens)
         return ids, shards(a.bytes) if a.bytes else Tokenizer.load(a.tokenizer).byte_counts(ids)
 
-    progress = _Progress() if a.rank == 0 else None
+    progress, notes = _Progress() if a.rank == 0 else None, _Notes()
+    remembers = a.evaluate.memory is not None
     try:
         scores, metrics = deployed(
-            a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress
-        )
+            a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress,
+            notes if remembers else None,
+        )  # fmt: skip
     except InfeasibleTrial as stopped:  # on all ranks, or on the first when all are done
         (a.out / OUTCOME).write_text(json.dumps(stopped.outcome.plain()))
         return 0
+    if remembers:
+        logs = arrays_of(cast(list[list[Log]], ranks.gather(notes.predictor.events())))
+        if a.rank == 0:
+            write_arrays(a.out / MEMORY_EVENTS, logs)
     if a.rank == 0:
         write_ledger(a.out, scores.events, scores.nll)
         tables = breakdown(scores.nll, read()[1], scores.extent)
@@ -78,6 +89,14 @@ def main(argv: list[str]) -> int:
     if ranks.size > 1:
         dist.destroy_process_group()
     return 0
+
+
+class _Notes:
+    """Has the memories' log kept, and knows where it is."""
+
+    def __call__(self, predictor: Predictor) -> Noted:
+        self.predictor = predictor
+        return predictor.noted
 
 
 class _Progress:

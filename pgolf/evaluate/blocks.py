@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Extent
 from pgolf.evaluate.schedule import Round
-from pgolf.evaluate.sliding import sliding_windows, stream_rounds
+from pgolf.evaluate.sliding import stream_rounds
 
 
 class Blocks(Mode):
@@ -17,4 +19,6 @@ class Blocks(Mode):
         return f"disjoint blocks of {self.context}"
 
     def rounds(self, extent: Extent, wanted: Sequence[int], ranks: int = 1) -> list[Round]:
-        return stream_rounds(sliding_windows(extent.tokens, self.context, self.context), wanted)
+        begins = np.arange(0, extent.tokens - 1, self.context)
+        ends = np.minimum(begins + self.context, extent.tokens - 1) + 1
+        return stream_rounds(np.stack([begins, begins + 1, ends], axis=1), wanted)

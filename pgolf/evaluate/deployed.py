@@ -6,7 +6,7 @@ values, and needs no config of the trial:
     python train_gpt.py --artifact artifact.bin --tokens select_000000.bin --bytes select_bytes_000000.bin
 
 Clocks: `eval_seconds` is scoring and adapting (`score_seconds`, `adapt_seconds`); loading and decoding are timed
-beside it.
+beside it, and so is what of scoring and adapting went into memories (`memory_seconds`).
 """
 
 import argparse
@@ -20,8 +20,9 @@ import torch
 from pgolf.errors import DataError
 from pgolf.evaluate.drive import Progress
 from pgolf.evaluate.mode import ROWS, Mode
+from pgolf.evaluate.predictor import Predictor
 from pgolf.evaluate.ranks import ALONE, Ranks
-from pgolf.evaluate.scorer import Scores, score
+from pgolf.evaluate.scorer import Noted, Scores, score
 from pgolf.formats.blob import read_artifact
 from pgolf.formats.shards import Tokens, read_shard
 from pgolf.model.gpt import GptConfig, assembled
@@ -65,12 +66,13 @@ def main(config: GptConfig, evaluate: Mode, mark: str) -> None:
 
 def deployed(
     file: Path, read: Read, model_of: ModelOf, evaluate: Mode, device: str, attention: str, ranks: Ranks = ALONE,
-    progress: Progress | None = None,
+    progress: Progress | None = None, noting: Callable[[Predictor], Noted] | None = None,
 ) -> tuple[Scores, dict[str, float]]:  # fmt: skip
     """An artifact's scores on token shards, and what they come to.
 
     Args:
         model_of: the network's config, from what of it the artifact carries.
+        noting: given the predictor, who takes notes of its blocks.
 
     Raises:
         UnlawfulScore: if the ledger breaks a rule, or a distribution does not sum to one.
@@ -82,10 +84,16 @@ def deployed(
         ids, counts = read()
         network.choose_attention(ROWS, evaluate.context, name=attention)
     with whole:
-        scores = score(evaluate.predictor(network), ids, counts, evaluate, ranks, progress)
+        predictor = evaluate.predictor(network)
+        noted = None if noting is None else noting(predictor)
+        scores = score(predictor, ids, counts, evaluate, ranks, progress, noted)
     if ranks.rank == 0:
-        scores.verify()
-    clocks = {"score_seconds": scores.score_seconds, "adapt_seconds": scores.adapt_seconds}
+        scores.verify(bool(evaluate.outside_rules))
+    clocks = {
+        "score_seconds": scores.score_seconds,
+        "adapt_seconds": scores.adapt_seconds,
+        **predictor.clocks(),
+    }
     return scores, {
         **scores.metrics(), **clocks, "eval_seconds": whole.seconds, "load_seconds": load.seconds,
     }  # fmt: skip

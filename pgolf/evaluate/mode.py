@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pgolf.evaluate.adaptation import Adaptation
+from pgolf.evaluate.memories import Memory
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent, Predictor
 from pgolf.evaluate.schedule import Round
@@ -27,6 +28,7 @@ class Mode(Section):
     opens_documents: ClassVar[bool] = False  # whether documents advance one by one, and can be adapted to
     context: int = Field(1024, ge=2)  # positions a window sees
     ttt: Adaptation | None = None  # what of the network learns from scored text
+    memory: Memory | None = None  # what is remembered of scored text and changes the network's distributions
 
     @model_validator(mode="after")
     def _adapts_to_what_it_opens(self) -> "Mode":
@@ -36,12 +38,20 @@ class Mode(Section):
                 f"ttt.kind={self.ttt.kind}",
                 "evaluate.kind=document_chunks",
             )
+        for memory in self.memory.chain if self.memory is not None else ():
+            if not (memory.share_documents or self.opens_documents):
+                raise RuleBroken(
+                    "evaluate.memory remembers one document after the other, and this mode does not open documents",
+                    "share_documents=false",
+                    "evaluate.kind=document_chunks, or evaluate.memory.share_documents=true",
+                )
         return self
 
-    def predictor(self, network: Gpt) -> Predictor:
-        """The network, adapting and remembering as this says."""
-        neural = Neural(network)
-        return neural if self.ttt is None else self.ttt.build(neural)
+    def predictor(self, network: Gpt, bottom: type[Neural] = Neural) -> Predictor:
+        """The network (as `bottom` asks it), adapting and remembering as this says."""
+        neural = bottom(network)
+        adapting = neural if self.ttt is None else self.ttt.build(neural)
+        return adapting if self.memory is None else self.memory.build(adapting)
 
     @property
     def adaptive(self) -> bool:
@@ -51,7 +61,13 @@ class Mode(Section):
     @property
     def plain_mode(self) -> "Mode":
         """The same windows without adaptation or memory."""
-        return self.but(ttt=None)
+        return self.but(ttt=None, memory=None)
+
+    @property
+    def outside_rules(self) -> list[str]:
+        """The rules that this mode's memories break: research, never ranked."""
+        chain = self.memory.chain if self.memory is not None else []
+        return [m.OUTSIDE_RULES for m in chain if m.OUTSIDE_RULES is not None]
 
     @property
     def described(self) -> str:

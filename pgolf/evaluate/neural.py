@@ -26,7 +26,14 @@ class Neural(Predictor):
     def hidden(self, ask: Ask, adapters: Sequence[Adapters] = ()) -> Float[Tensor, "targets d"]:
         """The last states that the distributions asked for are made of. Differentiable."""
         device = self.network.device
-        return ask.asked(self.network.hidden(ask.tokens.to(device), ask.starts.to(device), adapters=adapters))
+        found = ask.asked(
+            self.network.hidden(ask.tokens.to(device), ask.starts.to(device), adapters=adapters)
+        )
+        self.latest = found.detach()
+        return found
+
+    def states(self) -> Float[Tensor, "targets d"]:
+        return self.latest
 
     def logits(
         self, states: Float[Tensor, "targets d"], added: Float[Tensor, "targets vocab"] | None = None

@@ -14,7 +14,7 @@ Adaptation, memory and mixers are predictors that hold predictors (`Holding`). A
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -155,6 +155,21 @@ class Predictor:
         of a document from there on."""
         return []
 
+    def states(self) -> Float[Tensor, "targets d"]:
+        """The network's last states for the distributions that were asked for last."""
+        raise NotImplementedError
+
+    def clocks(self) -> dict[str, float]:
+        """Clocks of its own, in seconds by name."""
+        return {}
+
+    def noted(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
+        """For logs alone: the targets of the block that was asked for last, after their scores were written."""
+
+    def events(self) -> list[Any]:
+        """What was logged, from the network up."""
+        return []
+
 
 class Holding(Predictor):
     """A predictor over another, which is asked and told the same. Override what differs."""
@@ -180,3 +195,15 @@ class Holding(Predictor):
 
     def boundaries(self, extent: Extent) -> list[int]:
         return self.base.boundaries(extent)
+
+    def states(self) -> Float[Tensor, "targets d"]:
+        return self.base.states()
+
+    def clocks(self) -> dict[str, float]:
+        return self.base.clocks()
+
+    def noted(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
+        self.base.noted(ask, targets)
+
+    def events(self) -> list[Any]:
+        return self.base.events()

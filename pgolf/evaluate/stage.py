@@ -14,7 +14,7 @@ from pgolf.evaluate.__main__ import OUTCOME, SCORES
 from pgolf.evaluate.blocks import Blocks
 from pgolf.evaluate.mode import ROWS, Mode
 from pgolf.evaluate.neural import Neural
-from pgolf.evaluate.scorer import Scores, score
+from pgolf.evaluate.scorer import score
 from pgolf.formats.blob import ARTIFACT
 from pgolf.formats.checkpoint import Checkpoint
 from pgolf.formats.shards import read_split, shards_of, sidecar_of
@@ -38,7 +38,8 @@ def _prequant(checkpoint: Path, tokens: Path, *, out: Path, runtime: Runtime, ev
     trained = Checkpoint.read(checkpoint)
     network = assemble(trained.model, trained.vocab_size, trained.weights, runtime.device)
     network.choose_attention(ROWS, evaluate.context, name=runtime.attention)
-    scores: Scores = score(evaluate.predictor(network), *read_split(tokens, "select"), evaluate).verify()
+    scores = score(evaluate.predictor(network), *read_split(tokens, "select"), evaluate)
+    scores.verify(bool(evaluate.outside_rules))
     np.save(out / "nll.npy", scores.nll)
     return dict(scores.metrics())
 

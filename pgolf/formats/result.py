@@ -75,6 +75,11 @@ class Result(Section):
     peak_memory_bytes: int | None = None
     provenance: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def scored_stage(self) -> str:
+        """The stage whose score is `bpb`: the adapting evaluation, if there is one."""
+        return "adapt" if "adapt" in self.stages else "evaluate"
+
     def metrics(self) -> dict[str, float]:
         """The measured metrics by their contract names."""
         return {name: value for name in METRICS if (value := getattr(self, name)) is not None}

@@ -29,7 +29,7 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 class Masked(NamedTuple):
     """Who may read whom, written out: for torch's attention with an explicit mask."""
 
-    mask: Bool[Tensor, "batch time time"]
+    mask: Bool[Tensor, "batch time past"]  # all positions read, or the last of them
 
 
 Layout = Masked | sdpa_documents.Split | flex.Blocks | varlen.Packed
@@ -61,20 +61,23 @@ def prepare(
             return varlen.prepare(starts, backend, longest or starts.shape[1], place)
 
 
-def visible(starts: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time time"]:
-    """visible[b, t, s]: may position t read position s?"""
+def visible(starts: Bool[Tensor, "batch time"], since: int = 0) -> Bool[Tensor, "batch new time"]:
+    """visible[b, t, s]: may position since + t read position s?"""
     document = ordinals(starts)
-    same = document.unsqueeze(2) == document.unsqueeze(1)
-    return same & torch.ones(same.shape[1:], dtype=torch.bool, device=starts.device).tril()
+    same = document[:, since:].unsqueeze(2) == document.unsqueeze(1)
+    return same & torch.ones(same.shape[1:], dtype=torch.bool, device=starts.device).tril(since)
 
 
 def attend(
     q: Float[Tensor, "batch time heads dim"],
-    k: Float[Tensor, "batch time kv_heads dim"],
-    v: Float[Tensor, "batch time kv_heads dim"],
+    k: Float[Tensor, "batch past kv_heads dim"],
+    v: Float[Tensor, "batch past kv_heads dim"],
     layout: Layout,
 ) -> Float[Tensor, "batch time heads dim"]:
-    """Softmax attention over what the layout lets each position read."""
+    """Softmax attention over what the layout lets each position read.
+
+    Where the mask is written out, the positions that read may be the last of those that are read.
+    """
     if isinstance(layout, varlen.Packed):
         return varlen.attend(q, k, v, layout)
     if isinstance(layout, flex.Blocks):

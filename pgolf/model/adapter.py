@@ -9,7 +9,7 @@ holds one for every executed layer (https://arxiv.org/abs/2106.09685; the factor
 quantized by their own inputs' statistics).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,5 +59,13 @@ class Factors:
     b: Float[Tensor, "*rows outputs rank"]
     scale: float
 
+    def of(self, rows: Sequence[int]) -> "Factors":
+        """Of some rows of a batch, where each has its own."""
+        return Factors(self.a[list(rows)], self.b[list(rows)], self.scale)
+
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         return self.scale * (x @ self.a.to(x.dtype).mT @ self.b.to(x.dtype).mT)
+
+    def rows(self, chosen: Sequence[int]) -> "Factors":
+        """Of some rows of a batch."""
+        return Factors(self.a[list(chosen)], self.b[list(chosen)], self.scale)

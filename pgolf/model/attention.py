@@ -110,11 +110,11 @@ class AttentionModule(nn.Module):
         self, y: Float[Tensor, "batch time width"], reads: Reads
     ) -> Float[Tensor, "batch time width"]:
         raw = self.q(y, *reads.adapting("q"))
-        q = self.rope(rms_norm(self._heads(raw[..., : self.heads * self.dim], self.heads)))
-        k = self.rope(rms_norm(self._heads(self.k(y, *reads.adapting("k")), self.kv_heads)))
+        q = self.rope(rms_norm(self._heads(raw[..., : self.heads * self.dim], self.heads)), reads.first)
+        k = self.rope(rms_norm(self._heads(self.k(y, *reads.adapting("k")), self.kv_heads)), reads.first)
         v = self._values(y, reads)
         q = q * self.gain.to(q.dtype).unsqueeze(1)
-        o = attend(q, k, v, reads.layout)
+        o = attend(q, *reads.with_past(k, v), reads.layout)
         if self.xsa is not None:
             o = self.xsa(o, v)
         if self.gate is not None:

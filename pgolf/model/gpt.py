@@ -23,13 +23,15 @@ from pgolf.model.asymmetric_softcap import AsymmetricSoftcapModule
 from pgolf.model.attention import Attention
 from pgolf.model.bigram_hash import BigramHash, BigramHashModule
 from pgolf.model.block import Block
-from pgolf.model.cross_carry import CrossCarryModule, Visits
+from pgolf.model.cache import Cache
+from pgolf.model.cross_carry import CrossCarryModule
 from pgolf.model.deep_orthogonal import DeepOrthogonal
 from pgolf.model.embedding import Embedding, EmbeddingModule
 from pgolf.model.engram import Engram, EngramModule
 from pgolf.model.fits import check_order, check_shapes, check_values
 from pgolf.model.layer_sharing import LayerSharing, LayerSharingModule
 from pgolf.model.ln_scale import LnScale
+from pgolf.model.midway import Midway
 from pgolf.model.mimetic import Mimetic
 from pgolf.model.mlp import Mlp, MlpModule
 from pgolf.model.observe import See, observed
@@ -44,7 +46,7 @@ from pgolf.model.rope import Rope
 from pgolf.model.smear_blend import SmearBlend, SmearBlendModule
 from pgolf.model.smear_gate import SmearGate, SmearGateModule
 from pgolf.model.softcap import Softcap, softcap
-from pgolf.model.two_lane import Lanes, TwoLane, TwoLaneModule
+from pgolf.model.two_lane import TwoLane, TwoLaneModule
 from pgolf.model.u_net import UNet, UNetModule
 from pgolf.model.value_embedding import ValueEmbedding, ValueEmbeddingModule
 from pgolf.section import Section
@@ -250,9 +252,10 @@ class Gpt(nn.Module):
         starts: Bool[Tensor, "batch time"],
         layout: Layout | None = None,
         adapters: Sequence[Adapters] = (),
-    ) -> Float[Tensor, "batch time vocab"]:
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "batch new vocab"]:
         """Float32 logits for the token after each position. Nothing is read across a document start."""
-        return self.softcapped(self.raw_logits(self.hidden(tokens, starts, layout, adapters)).float())
+        return self.softcapped(self.raw_logits(self.hidden(tokens, starts, layout, adapters, cache)).float())
 
     def hidden(
         self,
@@ -260,16 +263,39 @@ class Gpt(nn.Module):
         starts: Bool[Tensor, "batch time"],
         layout: Layout | None = None,
         adapters: Sequence[Adapters] = (),
-    ) -> Float[Tensor, "batch time d"]:
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "batch new d"]:
         """The normalized last state of every position, in the activations' dtype.
 
-        `adapters` are added to the matrices of every execution in `order`, each its own; () for none.
+        `adapters` are added to the matrices of every execution in `order`, each its own; () for none. With a
+        `cache` of the rows' beginning only positions after it are executed and returned, and then it knows
+        them too. Tokens and starts are those of whole rows nevertheless; a layout does not go with it.
         """
-        assert len(adapters) in (0, len(self.order)), "adapters for every execution"
-        x = self._embedded(tokens, starts)
-        values = self.value_embedding(tokens, self.dtype) if self.value_embedding is not None else {}
-        reads = Reads(x, self.layout(starts) if layout is None else layout, values)
-        return self.final_norm(self._executed(x, reads, adapters))
+        assert layout is None or cache is None, "a cache lays out what it knows itself"
+        begun = self._begun(tokens, starts, cache)
+        layout = self._layout(starts, cache) if layout is None else layout
+        return self._ended(self._executed(begun, len(self.order), layout, adapters, cache))
+
+    def lower(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        starts: Bool[Tensor, "batch time"],
+        until: int,
+        cache: Cache | None = None,
+        adapters: Sequence[Adapters] = (),
+    ) -> Midway:
+        """The first `until` executions of every position; with a `cache`, of new ones."""
+        assert 0 <= until <= len(self.order), "as many executions as there are, or fewer"
+        begun = self._begun(tokens, starts, cache)
+        return self._executed(begun, until, self._layout(starts, cache), adapters, cache)
+
+    def upper(
+        self, midway: Midway, layout: Layout, adapters: Sequence[Adapters] = ()
+    ) -> Float[Tensor, "batch time d"]:
+        """What `hidden` is, from where `lower` left off. There is an adapter for every execution in `order`
+        here too: {} for those that are done with."""
+        assert not any(adapters[: midway.step]), "the lower executions are done with"
+        return self._ended(self._executed(midway, len(self.order), layout, adapters))
 
     def matrix(self, layer: int, name: str) -> Float[Tensor, "outputs inputs"]:
         """A layer's matrix by its name in MATRICES."""
@@ -294,7 +320,7 @@ class Gpt(nn.Module):
         With learned `sides` there is no such constant, and asking for it is a bug: use `softcapped`.
         """
         assert self.sides is None, "an asymmetric softcap is no constant"
-        return self.config.softcap.cap if self.config.softcap else None
+        return None if self.config.softcap is None else self.config.softcap.cap
 
     def _embedded(
         self, tokens: Int[Tensor, "batch time"], starts: Bool[Tensor, "batch time"]
@@ -306,27 +332,49 @@ class Gpt(nn.Module):
             return rms_norm(x)
         return rms_norm(self.smear(x, starts)) if self.smear.before_norm else self.smear(rms_norm(x), starts)
 
+    def _layout(self, starts: Bool[Tensor, "batch time"], cache: Cache | None) -> Layout:
+        return cache.layout(starts) if isinstance(cache, Cache) else self.layout(starts)
+
+    def _begun(
+        self, tokens: Int[Tensor, "batch time"], starts: Bool[Tensor, "batch time"], cache: Cache | None
+    ) -> Midway:
+        """The embedded positions, before any execution: with a cache those that it does not know."""
+        x = self._embedded(tokens, starts)
+        values = self.value_embedding(tokens, self.dtype) if self.value_embedding is not None else {}
+        if isinstance(cache, Cache):
+            assert cache.known < tokens.shape[1], "there are new positions"
+            x = x[:, cache.known :]
+            values = {layer: value[:, cache.known :] for layer, value in values.items()}
+        return Midway(0, x, x, values)
+
     def _executed(
-        self, x: Float[Tensor, "batch time d"], reads: Reads, adapters: Sequence[Adapters]
-    ) -> Float[Tensor, "batch time d"]:
+        self, at: Midway, until: int, layout: Layout, adapters: Sequence[Adapters], cache: Cache | None = None
+    ) -> Midway:
+        assert len(adapters) in (0, len(self.order)), "adapters for every execution"
         encoders = len(self.order) // 2 if self.u_net is not None else 0
-        lanes: Lanes | None = None
-        stack: list[Tensor] = []
-        visits: Visits = {}
-        for step, layer in enumerate(self.order):
+        reads = Reads(at.x0, layout, at.values, at.first_value, cache=cache)
+        x, lane, stack, visits = at.x, at.lane, list(at.stack), dict(at.visits)
+        for step, layer in enumerate(self.order[at.step : until], at.step):
             own = () if self.sharing is None else (self.sharing.of(layer),)
-            reads.turn(layer, *own, *adapters[step : step + 1])
+            reads.turn(layer, *own, *adapters[step : step + 1], step=step)
             block, position = self._stored(layer), step - encoders
             if self.two_lane is not None and layer >= self.two_lane.from_layer:
-                lane0, lane1 = lanes or (x, x)
-                lanes = self.two_lane((self._skipped(lane0, position, stack), lane1), layer, block, reads)
+                lanes = self._skipped(x, position, stack), x if lane is None else lane
+                x, lane = self.two_lane(lanes, layer, block, reads)
                 continue
             x = block(self._skipped(x, position, stack), reads)
             if self.carry is not None:
                 x = self.carry(x, layer, visits)
             if position < 0:
                 stack.append(x)
-        return self.two_lane.merge(lanes) if self.two_lane is not None and lanes else x
+        if isinstance(cache, Cache):
+            cache.known += x.shape[1]
+        return Midway(until, x, at.x0, at.values, reads.first_value, lane, tuple(stack), visits)
+
+    def _ended(self, at: Midway) -> Float[Tensor, "batch time d"]:
+        if self.two_lane is None or at.lane is None:
+            return self.final_norm(at.x)
+        return self.final_norm(self.two_lane.merge((at.x, at.lane)))
 
     def _stored(self, layer: int) -> Block:
         return cast(Block, self.blocks[self.uses[layer]])

@@ -57,12 +57,15 @@ class RopeModule(nn.Module):
         super().__init__()
         self.dims, self.base, self.stretch, self.magnitude = dims, base, stretch, magnitude
 
-    def forward(self, x: Float[Tensor, "batch time heads dim"]) -> Float[Tensor, "batch time heads dim"]:
+    def forward(
+        self, x: Float[Tensor, "batch time heads dim"], first: int = 0
+    ) -> Float[Tensor, "batch time heads dim"]:
+        """`first`: the position of the first in x."""
         half = self.dims // 2
         inverse = self.base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
         if self.stretch:
             inverse = inverse * torch.tensor(self.stretch, device=x.device, dtype=torch.float32)
-        angle = torch.arange(x.shape[1], device=x.device, dtype=torch.float32).outer(inverse)
+        angle = torch.arange(first, first + x.shape[1], device=x.device, dtype=torch.float32).outer(inverse)
         cos, sin = (f.to(x.dtype).unsqueeze(1) for f in (angle.cos(), angle.sin()))
         x1, x2, rest = x.split([half, half, x.shape[3] - self.dims], dim=3)
         turned = torch.cat([x1 * cos + x2 * sin, x2 * cos - x1 * sin, rest], dim=3)

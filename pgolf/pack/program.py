@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT.joinpath("pgolf").name
 TYPED_BY_ANNOTATION = {"typing.NamedTuple", "typing.TypedDict", "dataclasses.dataclass"}
 SCHEMA = "pydantic"
-CHECKED_BEFORE = {"RuleBroken", "_refuse_unhashable"}  # checks of configs: the bundled one passed them
+CHECKED_BEFORE = {
+    "RuleBroken",
+    "_refuse_unhashable",
+    "resolve",
+}  # for checks of configs: the bundled one passed
 
 
 class BundleError(PgolfError):

@@ -11,22 +11,40 @@ from hypothesis import strategies as st
 from pgolf.certify.coder import decode, encode
 from pgolf.evaluate.blocks import Blocks
 from pgolf.evaluate.document_chunks import DocumentChunks
-from pgolf.evaluate.neural import Neural, Plain
+from pgolf.evaluate.growing import Growing
+from pgolf.evaluate.neural import Plain
+from pgolf.evaluate.predictor import Predictor
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
+from pgolf.evaluate.ttt.document_lora import DocumentLora
+from pgolf.evaluate.ttt.phased import Phased
+from pgolf.evaluate.ttt.stream_sgd import StreamSgd
 from pgolf.evaluate.varlen import Varlen
 from pgolf.formats.shards import BOS
 from tests.nets import VOCAB, network
 
-NETWORK = network()
+NETWORK, SPARE = network(), network()  # who adapts changes its network; it is as it was where a stream begins
 MODES = {
     "blocks": Blocks(context=7),
     "sliding": Sliding(context=8, stride=3),
     "varlen": Varlen(context=5),
     "document_chunks": DocumentChunks(context=9, chunk=4, rows=3),
     "short documents in shorter chunks": DocumentChunks(context=9, chunk=6, short_chunks=((5, 2), (12, 3))),
+    "adapting to the stream": Sliding(context=8, stride=3, ttt=StreamSgd(chunk_tokens=10, lr=0.05)),
+    "adapting to documents": DocumentChunks(context=9, chunk=3, ttt=DocumentLora(rank=2, alpha=4, lr=0.05)),
+    "in phases": DocumentChunks(
+        context=9,
+        chunk=3,
+        ttt=Phased(
+            prefix_documents=2, phases=2, lr=0.05, lora=DocumentLora(rank=2, alpha=4, lr=0.05, warm_a=True)
+        ),
+    ),
 }
 DOCUMENTS = st.lists(st.lists(st.integers(2, VOCAB - 1), max_size=14), min_size=1, max_size=5)
+
+
+def predictor(mode) -> Predictor:
+    return mode.predictor(SPARE if mode.adaptive else NETWORK, Growing)
 
 
 def bits(documents: list[list[int]], mode) -> float:
@@ -34,15 +52,17 @@ def bits(documents: list[list[int]], mode) -> float:
     ids = np.array([token for d in documents for token in (BOS, *d)], dtype=np.uint16)
     if len(ids) < 2:
         return 0.0
-    return math.fsum(score(Neural(NETWORK), ids, np.ones_like(ids), mode).nll) / math.log(2)
+    return math.fsum(
+        score(mode.predictor(SPARE if mode.adaptive else NETWORK), ids, np.ones_like(ids), mode).nll
+    ) / math.log(2)
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
 @settings(max_examples=12)
 @given(documents=DOCUMENTS)
 def test_what_is_coded_comes_back_in_as_many_bytes_as_the_score_says(mode, documents):
-    words = encode(Neural(NETWORK), mode, documents)
-    assert decode(Neural(NETWORK), mode, [len(d) for d in documents], words) == documents
+    words = encode(predictor(mode), mode, documents)
+    assert decode(predictor(mode), mode, [len(d) for d in documents], words) == documents
     expected = bits(documents, mode) / 8
     assert abs(4 * len(words) - expected) <= 0.001 * expected + 8, "the last words of the coder, nothing else"
 
@@ -51,7 +71,7 @@ def test_what_is_coded_comes_back_in_as_many_bytes_as_the_score_says(mode, docum
 def test_a_long_text_costs_what_its_probabilities_say(mode):
     rng = np.random.Generator(np.random.PCG64(3))
     documents = [rng.integers(2, VOCAB, n).tolist() for n in (150, 0, 40, 9)]
-    words = encode(Neural(NETWORK), mode, documents)
+    words = encode(predictor(mode), mode, documents)
     assert 4 * len(words) == pytest.approx(bits(documents, mode) / 8, rel=0.001, abs=8)
 
 
@@ -81,20 +101,28 @@ def test_what_the_decoder_lacks_does_not_decode():
         return NETWORK(tokens, starts) + 9 * torch.nn.functional.one_hot(known[place], VOCAB)
 
     words = encode(Plain(remembers), mode, [document])
-    assert decode(Neural(NETWORK), mode, [len(document)], words) != [document]
+    assert decode(predictor(mode), mode, [len(document)], words) != [document]
 
 
 def test_both_sides_give_the_same_bits_every_time():
     documents = [[5, 9, 13, 7] * 6, [8, 8, 8]]
     mode = MODES["document_chunks"]
-    first, second = (encode(Neural(NETWORK), mode, documents) for _ in range(2))
+    first, second = (encode(predictor(mode), mode, documents) for _ in range(2))
     assert first.tolist() == second.tolist()
 
 
 def test_nothing_is_coded_in_nothing():
-    assert decode(
-        Neural(NETWORK), Blocks(context=4), [0], encode(Neural(NETWORK), Blocks(context=4), [[]])
-    ) == [[]]
-    assert (
-        decode(Neural(NETWORK), Blocks(context=4), [], encode(Neural(NETWORK), Blocks(context=4), [])) == []
-    )
+    mode = Blocks(context=4)
+    for documents in ([[]], []):
+        words = encode(predictor(mode), mode, documents)
+        assert decode(predictor(mode), mode, [len(d) for d in documents], words) == documents
+
+
+def test_what_is_kept_of_earlier_positions_changes_nothing():
+    """Growing answers with what it kept are those of a network that is asked anew each time."""
+    rng = np.random.Generator(np.random.PCG64(8))
+    documents = [rng.integers(2, VOCAB, n).tolist() for n in (40, 7, 23, 0, 31)]
+    for mode in MODES.values():
+        kept = encode(predictor(mode), mode, documents)
+        anew = encode(mode.predictor(SPARE if mode.adaptive else NETWORK), mode, documents)
+        assert abs(len(kept) - len(anew)) <= 1

@@ -1,12 +1,10 @@
-"""The scorer against a twin that knows no windows in bulk: one target at a time, in float64."""
+"""The scorer: what it adds up, what it refuses, and that the order of windows is nobody's business."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pgolf.errors import UnlawfulScore
 from pgolf.evaluate.blocks import Blocks
@@ -15,62 +13,10 @@ from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.stage import PROBE_BYTES, probe
 from pgolf.formats.shards import read_split
-from tests.model.twin import row_logits
-from tests.nets import VOCAB, network, small, stream
+from tests.evaluate.contract import counted
+from tests.nets import VOCAB, network, stream
 
 NETWORK = network()
-HOSTILE = {
-    "one document": [1, *range(2, 20)],
-    "many documents of one token": [1, 5, 1, 6, 1, 7, 1, 8, 1, 9, 1, 2, 1],
-    "documents of nothing": [1, 1, 1, 1, 5, 1, 1],
-    "shorter than the context": [1, 4],
-    "a document that begins at every window's border": [1, 4, 5, 1, 6, 7, 1, 8, 9, 1, 2, 3, 1],
-    "a stream that begins inside a document": [9, 8, 1, 7, 6, 5, 4, 3, 2],
-}
-
-
-def counted(tokens: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.array(tokens, dtype=np.uint16)
-    return ids, np.where(ids == 1, 0, 3).astype(np.uint16)
-
-
-def slow_bits(tokens: list[int], plan: Sliding) -> float:
-    """Bits of a stream: each target alone, from its window, by the equations."""
-    bits, at = 0.0, 1
-    while at < len(tokens):  # the plan once more: the first window is full, the others end at their stride
-        end = min(plan.context + 1, len(tokens)) if at == 1 else min(at + plan.stride, len(tokens))
-        begin = max(end - 1 - plan.context, 0)
-        for target in range(at, end):
-            logits = row_logits(NETWORK, small(), tokens[begin:target])[-1]
-            bits += (
-                np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[tokens[target]]
-            ) / math.log(2)
-        at = end
-    return bits
-
-
-@pytest.mark.parametrize("tokens", HOSTILE.values(), ids=HOSTILE.keys())
-@pytest.mark.parametrize(
-    "plan", [Sliding(context=3, stride=3), Sliding(context=6, stride=2)], ids=["blocks", "sliding"]
-)
-def test_it_is_the_twin_on_hostile_streams(tokens, plan):
-    ids, counts = counted(tokens)
-    got = score(Neural(NETWORK), ids, counts, plan)
-    assert got.bpb == pytest.approx(slow_bits(tokens, plan) / int(counts[1:].sum()), abs=1e-6)
-    assert got.tokens == len(tokens) - 1
-    assert got.nll[0] == 0, "the first token has no past and no score"
-
-
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**31), length=st.integers(2, 24), documents=st.integers(0, 6), context=st.integers(2, 9),
-       data=st.data())  # fmt: skip
-def test_it_is_the_twin_on_any_stream(seed, length, documents, context, data):
-    plan = Sliding(context=context, stride=data.draw(st.integers(1, context)))
-    tokens = [5, *stream(seed, length, documents)[0].tolist()]
-    ids, counts = counted(tokens)
-    if counts[1:].any():
-        got = score(Neural(NETWORK), ids, counts, plan)
-        assert got.bpb == pytest.approx(slow_bits(tokens, plan) / int(counts[1:].sum()), abs=1e-6)
 
 
 class Shuffled(Sliding):

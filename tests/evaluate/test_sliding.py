@@ -7,6 +7,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pgolf.evaluate.sliding import Sliding
+from tests.evaluate.contract import ModeContract
+
+
+class TestSliding(ModeContract):
+    modes = (Sliding(context=3, stride=3), Sliding(context=6, stride=2))
+
+    def seen_from(self, mode, target, starts, tokens):
+        if target <= mode.context:
+            return 0
+        number = (target - 1 - mode.context) // mode.stride + 1
+        end = min(mode.context + 1 + number * mode.stride, tokens)
+        return max(end - 1 - mode.context, 0)
+
 
 PLANS = st.integers(2, 20).flatmap(lambda c: st.builds(Sliding, context=st.just(c), stride=st.integers(1, c)))
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgolf.kernels.attention import BACKENDS, attend, attend_reference, prepare, visible
+from pgolf.kernels.attention import BACKENDS, Masked, attend, attend_reference, prepare, visible
 from pgolf.kernels.choice import missing
 from tests.kernels.elsewhere import compiled_attention, refusal
 from tests.kernels.packed import drawn, gradients, plain, rows_of
@@ -27,6 +27,14 @@ def test_a_position_sees_exactly_the_past_of_its_own_document(starts):
 def test_rows_of_a_batch_have_their_own_documents():
     starts = torch.tensor([[True, False, True], [True, False, False]])
     assert visible(starts)[:, 2].tolist() == [[False, False, True], [True, True, True]]
+
+
+def test_the_last_positions_of_a_row_read_all_of_it():
+    starts = torch.tensor([[True, False, True, False, False]])
+    assert torch.equal(visible(starts, 3), visible(starts)[:, 3:])
+    q, k, v = (torch.randn(1, 5, heads, 4, generator=torch.Generator().manual_seed(0)) for heads in (4, 2, 2))
+    got = attend(q[:, 3:], k, v, Masked(visible(starts, 3)))
+    assert torch.allclose(got, attend(q, k, v, prepare(starts))[:, 3:], atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", EVERYWHERE)

@@ -48,6 +48,12 @@ def test_rotation_keeps_lengths_and_leaves_the_other_dimensions(seed, half, rest
     assert torch.equal(got[:, 0], x[:, 0])  # position 0 is not turned
 
 
+@pytest.mark.parametrize("scaling", [None, Ntk(), Yarn()])
+def test_a_later_part_of_a_row_is_turned_as_in_the_row(scaling):
+    x, rope = heads(0, 9, 8), Rope(dims=4, scaling=scaling).build()
+    assert torch.equal(rope(x[:, 4:], 4), rope(x)[:, 4:])
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, shift=st.integers(1, 20), half=st.integers(1, 4))
 def test_dot_products_depend_on_the_distance_alone(seed, shift, half):

@@ -13,6 +13,11 @@ state to the raw logits. The records' "o" and "mlp" adapters were other than tha
 MLP, which read the block's normalized input. Here there is one forward, the network's own, and its matrices are
 adapted where they are.
 
+`upper` leaves adapters to the last executions alone, 0 of them to the head alone. What lies below does not change
+while a document is scored, so `cache_lower` lets every position through it once (pgolf.evaluate.past): exact in a
+document's first `context` positions; from there on positions are seen as they were when they came, when their own
+context still was there.
+
 `warm_a` keeps A from one document to the next in the same slot of a batch, with B and the optimizer begun anew:
 documents then depend on one another, in the order of the batches (PR 1767).
 """
@@ -23,12 +28,14 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from pgolf.errors import ConfigError
 from pgolf.evaluate.neural import Neural
+from pgolf.evaluate.past import Past, advanced
 from pgolf.evaluate.predictor import Ask, Extent, Holding, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
 from pgolf.evaluate.ttt.adapter_optimizer import AdamW, AdapterOptimizer, Part
@@ -53,6 +60,8 @@ class DocumentLora(Section):
     grad_steps: int = Field(1, ge=1)  # steps on each chunk
     optimizer: AdapterOptimizer = AdamW()
     warm_a: bool = False
+    upper: int | None = Field(None, ge=0)  # executions that have adapters, from the last one down; None: all
+    cache_lower: bool = False
 
     @field_validator("targets")
     @classmethod
@@ -61,6 +70,26 @@ class DocumentLora(Section):
         if len(set(targets)) < len(targets):
             raise RuleBroken("targets are a set", f"{targets}", "each name once")
         return tuple(sorted(targets, key=[*MATRICES, HEAD].index))
+
+    @model_validator(mode="after")
+    def _something_adapts(self) -> "DocumentLora":
+        if self.upper == 0 and HEAD not in self.targets:
+            raise RuleBroken("with upper=0 the head alone adapts", f"targets={self.targets}", "targets=[head]")
+        if self.cache_lower and self.upper is None and self.targets != (HEAD,):
+            raise RuleBroken(
+                "cache_lower keeps what lies below the adapters", "upper=null: there are adapters everywhere",
+                "upper=4, or targets=[head]",
+            )  # fmt: skip
+        return self
+
+    def below(self, executions: int) -> int:
+        """Executions without adapters. Raises ConfigError if there are not as many as `upper`."""
+        upper = executions if self.upper is None else self.upper
+        if upper > executions:
+            raise ConfigError(
+                "evaluate.ttt.upper counts the network's executions", f"upper={upper}", f"upper={executions} at most"
+            )
+        return executions if self.targets == (HEAD,) else executions - upper
 
     def build(self, base: Neural) -> "DocumentLoraPredictor":
         return DocumentLoraPredictor(self, base)
@@ -71,6 +100,7 @@ class AdapterSet:
 
     def __init__(self, network: Gpt, section: DocumentLora) -> None:
         self.executions = len(network.order)
+        self.below = section.below(self.executions)
         self.scale = section.alpha / section.rank
         self.places: list[tuple[int, str]] = []  # of each adapter: execution, matrix
         self.a: list[Part] = []
@@ -78,6 +108,7 @@ class AdapterSet:
         shapes = [
             (step, name, network.matrix(layer, name).shape)
             for step, layer in enumerate(network.order)
+            if step >= self.below
             for name in section.targets
             if name != HEAD
         ]
@@ -146,17 +177,21 @@ class DocumentLoraPredictor(Holding):
             fresh = torch.cat([self.values, fresh[len(self.values) :]])
             fresh[:, self.set.a_weights :] = 0
         self.values, self.documents, self.steps = fresh, documents, 0
+        self.settled: list[Past] = []  # what lies below the adapters, of all that was observed
+        self.grown: list[Past] = []  # of the block that is being asked for, position by position
         self.moments = [torch.zeros_like(fresh) for _ in range(self.section.optimizer.moments)]
         self.kept: tuple[Ask, list[Tensor], Tensor] | None = None  # the last block, if it may be observed
 
     def log_probs(self, ask: Ask) -> Float[Tensor, "targets vocab"]:
         self.kept = None
-        if ask.growing or all(ask.ends):
-            with torch.no_grad():
-                logits = self._logits(ask, self._leaves(ask))
-        else:
-            leaves = self._leaves(ask)
-            logits = self._logits(ask, leaves)
+        leaves = self._leaves(ask)
+        with torch.set_grad_enabled(not ask.growing and not all(ask.ends)):
+            if ask.growing:
+                logits = self._next_logits(ask, leaves)
+            else:
+                logits = self._logits(ask, leaves)
+                self.grown = []
+        if logits.requires_grad:
             self.kept = ask, leaves, logits
         return logits.detach().double().log_softmax(-1)
 
@@ -166,7 +201,9 @@ class DocumentLoraPredictor(Holding):
         _, leaves, logits = self.kept
         self.kept = None
         on = [row for row, ends in enumerate(ask.ends) if not ends]
-        weights = [(0.0 if ends else 1 / n) for n, ends in zip(ask.wanted, ask.ends, strict=True) for _ in range(n)]
+        weights = [
+            (0.0 if ends else 1 / n) for n, ends in zip(ask.wanted, ask.ends, strict=True) for _ in range(n)
+        ]
         share = torch.tensor(weights, device=logits.device)
         targets = targets.to(logits.device)
         for step in range(self.section.grad_steps):
@@ -176,6 +213,8 @@ class DocumentLoraPredictor(Holding):
             loss = (share * F.cross_entropy(logits, targets, reduction="none")).sum()
             grads = torch.autograd.grad(loss, leaves)
             self._step(ask, on, torch.cat([g.flatten(1) for g in grads], dim=1))
+        if self.section.cache_lower:
+            self.settled = self.reached
 
     def _leaves(self, ask: Ask) -> list[Tensor]:
         """The rows' factors as what a gradient is taken for: all A, then all B."""
@@ -184,7 +223,28 @@ class DocumentLoraPredictor(Holding):
 
     def _logits(self, ask: Ask, leaves: Sequence[Tensor]) -> Float[Tensor, "targets vocab"]:
         executions, head = self.set.adapters(leaves)
-        hidden = self.neural.hidden(ask, executions)
+        if self.section.cache_lower:
+            hidden, self.reached = self._advanced(self.settled, ask, self.set.below, executions)
+        else:
+            hidden = self.neural.hidden(ask, executions)
+        return self._headed(ask, hidden, head)
+
+    def _next_logits(self, ask: Ask, leaves: Sequence[Tensor]) -> Float[Tensor, "targets vocab"]:
+        """Of a block that grows: the adapters stand still meanwhile, so known positions do too."""
+        executions, head = self.set.adapters(leaves)
+        until = self.set.below if self.section.cache_lower else len(executions)
+        hidden, self.grown = self._advanced([*self.grown, *self.settled], ask, until, executions)
+        return self._headed(ask, hidden, head)
+
+    def _advanced(
+        self, pasts: Sequence[Past], ask: Ask, until: int, executions: Sequence[Adapters]
+    ) -> tuple[Float[Tensor, "targets d"], list[Past]]:
+        origins = [int(self.extent.starts[self.documents[slot]]) for slot in ask.slots]
+        return advanced(self.network, pasts, ask, origins, until, executions)
+
+    def _headed(
+        self, ask: Ask, hidden: Float[Tensor, "targets d"], head: Factors | None
+    ) -> Float[Tensor, "targets vocab"]:
         if head is None:
             return self.neural.logits(hidden)
         rows = pad_sequence(list(hidden.split(ask.wanted)), batch_first=True)

@@ -62,7 +62,7 @@ class PhasedPredictor(Holding):
         super().begin(extent, ranks)
         self.descent.begin(ranks)
         self.ends = extent.ending(self.section.ends(extent))
-        self.pieces: list[Int[Tensor, " tokens"]] = []  # all that was scored
+        self.pieces: list[Int[Tensor, " _"]] = []  # all that was scored
 
     def boundaries(self, extent: Extent) -> list[int]:
         return [*super().boundaries(extent), *self.section.ends(extent)]

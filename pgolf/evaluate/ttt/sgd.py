@@ -76,12 +76,12 @@ class Descent:
         """Forget the momentum."""
         self.velocity: Tensor | None = None
 
-    def cut(self, pieces: Sequence[Int[Tensor, " tokens"]]) -> list[Int[Tensor, " tokens"]]:
+    def cut(self, pieces: Sequence[Int[Tensor, " _"]]) -> list[Int[Tensor, " _"]]:
         """Training sequences of scored pieces: each holds one token more than it has targets."""
         width = self.section.sequence_tokens
         return [piece[at : at + width + 1] for piece in pieces for at in range(0, len(piece) - 1, width)]
 
-    def chunk(self, sequences: Sequence[Int[Tensor, " tokens"]], lr: float) -> None:
+    def chunk(self, sequences: Sequence[Int[Tensor, " _"]], lr: float) -> None:
         """All epochs over a chunk of sequences.
 
         Raises:
@@ -91,7 +91,7 @@ class Descent:
             for at in range(0, len(sequences), self.section.rows):
                 self._step(sequences[at : at + self.section.rows], lr)
 
-    def _step(self, sequences: Sequence[Int[Tensor, " tokens"]], lr: float) -> None:
+    def _step(self, sequences: Sequence[Int[Tensor, " _"]], lr: float) -> None:
         g = self.ranks.total(self._gradient(sequences))
         norm = float(g.norm())
         if not math.isfinite(norm):
@@ -102,7 +102,7 @@ class Descent:
         for p, v in zip(self.trained, parts, strict=True):
             p.sub_(v.view_as(p), alpha=lr)
 
-    def _gradient(self, sequences: Sequence[Int[Tensor, " tokens"]]) -> Float[Tensor, " weights"]:
+    def _gradient(self, sequences: Sequence[Int[Tensor, " _"]]) -> Float[Tensor, " weights"]:
         """This rank's part of the mean loss's gradient, all parameters in one."""
         for p in self.trained:
             p.requires_grad_(True)
@@ -118,7 +118,7 @@ class Descent:
         self.network.requires_grad_(False)
         return total
 
-    def _loss(self, sequences: Sequence[Int[Tensor, " tokens"]]) -> Float[Tensor, ""]:
+    def _loss(self, sequences: Sequence[Int[Tensor, " _"]]) -> Float[Tensor, ""]:
         """Sum over the targets."""
         inputs = pad_sequence([s[:-1] for s in sequences], batch_first=True)
         targets = pad_sequence([s[1:] for s in sequences], batch_first=True, padding_value=-1)

@@ -35,7 +35,7 @@ class StreamSgdPredictor(Holding):
         super().begin(extent, ranks)
         self.descent.begin(ranks)
         self.ends = extent.ending(self.boundaries(extent))
-        self.pieces: list[Int[Tensor, " tokens"]] = []  # of the chunk so far
+        self.pieces: list[Int[Tensor, " _"]] = []  # of the chunk so far
         self.done = 0
 
     def boundaries(self, extent: Extent) -> list[int]:

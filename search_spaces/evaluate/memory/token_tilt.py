@@ -1,0 +1,18 @@
+"""Ranges of tilting: sets of context lengths from the short to the records' 16, and the gate."""
+
+from optuna.trial import BaseTrial
+
+from pgolf.evaluate.memory.token_tilt import TokenTilt
+from search_spaces.evaluate.memory.gate import gate
+
+ORDERS = {"records": (16,), "long": (8, 10, 12, 14, 16), "mixed": (3, 4, 6, 8, 16), "short": (1, 2, 3, 4, 6)}
+
+
+def token_tilt(trial: BaseTrial, at: str) -> TokenTilt:
+    return TokenTilt(
+        orders=ORDERS[trial.suggest_categorical(f"{at}.orders", list(ORDERS))],
+        min_count=trial.suggest_int(f"{at}.min_count", 1, 4),
+        hints=trial.suggest_int(f"{at}.hints", 1, 2),
+        gate=gate(trial, f"{at}.gate"),
+        share_documents=trial.suggest_categorical(f"{at}.share_documents", [False, True]),
+    )

@@ -1,0 +1,167 @@
+"""Adapters of documents against a twin that takes one document at a time, with dense matrices and torch.optim."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from pgolf.data.starts import document_starts
+from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.scorer import score
+from pgolf.evaluate.sliding import Sliding
+from pgolf.evaluate.ttt.adapter_optimizer import Momentum, RmsProp
+from pgolf.evaluate.ttt.document_lora import AdapterSet, DocumentLora
+from pgolf.evaluate.ttt.phased import Phased
+from pgolf.model.gpt import Gpt
+from tests.evaluate.ttt.cases import EVERYWHERE, LORA, STARTS, TOKENS, chunks, looped, net, scored
+from tests.nets import VOCAB, everything, small
+
+
+class Headed(nn.Module):
+    """A network whose raw logits get something more."""
+
+    def __init__(self, inner: Gpt) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, tokens: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        hidden = self.inner.hidden(tokens, document_starts(tokens))
+        return self.inner.softcapped(self.inner.raw_logits(hidden) + hidden @ head.T)
+
+
+def unrolled(built: Gpt) -> Gpt:
+    """The same network without a recurrence: a stored block for every execution."""
+    flat = small(layers=len(built.order)).build(VOCAB).eval()
+    weights = dict(built.named_parameters())
+    for name, p in flat.named_parameters():
+        if name.startswith("blocks."):
+            _, number, rest = name.split(".", 2)
+            name = f"blocks.{built.order[int(number)]}.{rest}"
+        p.data.copy_(weights[name].data)
+    return flat
+
+
+def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
+    """Nats by target: each document alone, every chunk from a whole new forward."""
+    flat, nll, initial = unrolled(built), np.zeros(len(TOKENS)), AdapterSet(built, section)
+    first = initial.initial().unsqueeze(0)
+    names = [
+        "head" if name == "head" else f"inner.blocks.{step}.{'mlp' if name in ('up', 'down') else 'attention'}.{name}.weight"
+        for step, name in initial.places
+    ]  # fmt: skip
+    headed = Headed(flat)
+    base = dict(headed.named_parameters())
+    ends = [*STARTS[1:], len(TOKENS) - 1]
+    for start, end in zip(STARTS, ends, strict=True):
+        a = [part.of(first)[0].clone().requires_grad_() for part in initial.a]
+        b = [part.of(first)[0].clone().requires_grad_() for part in initial.b]
+        steps = optimizer(section, [*a, *b])
+        chunk = mode.chunk_of(int(end - start))
+        for begin in range(start, end, chunk):  # inputs begin .. until - 1
+            until = min(begin + chunk, end)
+            context = max(start, until - mode.context)
+            tokens = torch.from_numpy(TOKENS[context : until + 1].astype(np.int64)).unsqueeze(0)
+
+            def loss(tokens: torch.Tensor = tokens, count: int = until - begin) -> torch.Tensor:
+                added = {n: section.alpha / section.rank * y @ x for n, x, y in zip(names, a, b, strict=True)}
+                head = added.pop("head", torch.zeros(VOCAB, 16))
+                weights = {n: w + added[n] if n in added else w for n, w in base.items()}
+                logits = functional_call(headed, weights, (tokens[:, :-1], head))[0]
+                return F.cross_entropy(logits, tokens[0, 1:], reduction="none")[-count:]
+
+            nll[begin + 1 : until + 1] = loss().detach().numpy()
+            share = (begin - start) / (end - start)
+            for group in steps.param_groups if section.cosine else ():
+                group["lr"] = section.lr * section.local_lr_mult * (1 + np.cos(np.pi * share)) / 2
+            for _ in range(section.grad_steps if until < end else 0):
+                steps.zero_grad()
+                loss().mean().backward()
+                steps.step()
+    return nll
+
+
+def optimizer(section: DocumentLora, weights: list[torch.Tensor]) -> torch.optim.Optimizer:
+    lr, given = section.lr * section.local_lr_mult, section.optimizer
+    if given.kind == "adamw":
+        betas = given.beta1, given.beta2
+        return torch.optim.AdamW(weights, lr, betas=betas, eps=given.eps, weight_decay=given.weight_decay)
+    if given.kind == "rmsprop":
+        return torch.optim.RMSprop(weights, lr, alpha=given.beta2, eps=given.eps)
+    assert given.kind == "sgd"
+    return torch.optim.SGD(weights, lr, momentum=given.momentum)
+
+
+SECTIONS = {
+    "adamw": LORA,
+    "momenta": LORA.but(optimizer=LORA.optimizer.but(beta1=0.8, weight_decay=2.0), local_lr_mult=0.75),
+    "everywhere": EVERYWHERE.but(optimizer=RmsProp(eps=1e-6)),
+    "sgd": LORA.but(optimizer=Momentum(momentum=0.5), targets=("v", "head")),
+    "cosine": LORA.but(cosine=True),
+    "steps": LORA.but(grad_steps=2),
+    "head": LORA.but(targets=("head",)),
+    "queries": LORA.but(targets=("q",), optimizer=RmsProp(eps=1e-6)),
+}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_it_is_the_twin_that_takes_one_document_at_a_time(name):
+    """Seven documents of two to fifty tokens, two of them longer than the context."""
+    mode = chunks(SECTIONS[name], context=24, short_chunks=((9, 3),))
+    got, expected = scored(mode).nll, slow(net(), SECTIONS[name], mode)
+    assert np.abs(got - expected).max() < 2e-4
+    assert abs(got - expected).mean() < 1e-5
+    assert np.abs(got - scored(mode.plain_mode).nll).max() > 0.01
+
+
+def test_a_batch_is_its_documents_one_at_a_time():
+    together, alone = (scored(chunks(EVERYWHERE, rows=rows)).nll for rows in (64, 1))
+    assert np.abs(together - alone).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["shared", "looped", "plain"])
+def test_whatever_a_network_is_made_of(kind):
+    """One forward, so every technique takes part: a batch is its documents alone, and they learn something."""
+    built = net(everything(kind))
+    tokens = TOKENS[:45]
+    together, alone = (scored(chunks(EVERYWHERE, rows=rows), tokens, built).nll for rows in (64, 1))
+    assert np.abs(together - alone).max() < 1e-4
+    assert np.abs(together - scored(chunks(), tokens, built).nll).max() > 1e-3
+
+
+def test_every_execution_has_adapters_of_its_own():
+    built = net(looped())
+    assert [step for step, name in AdapterSet(built, EVERYWHERE).places if name == "q"] == [0, 1, 2, 3]
+    assert len(built.blocks) == 3
+
+
+def test_a_warm_a_stays_in_its_slot_and_all_else_begins_anew():
+    mode = chunks(LORA.but(warm_a=True), rows=1)
+    predictor = mode.predictor(net())
+    score(predictor, TOKENS[:45], np.ones(45, dtype=np.uint16), mode)
+    a = predictor.values[0, : predictor.set.a_weights].clone()
+    assert not torch.equal(a, predictor.initial[: predictor.set.a_weights])
+    predictor.open([0, 1])
+    assert torch.equal(predictor.values[0, : predictor.set.a_weights], a)
+    assert torch.equal(predictor.values[1], predictor.initial), "the second slot is new"
+    assert not predictor.values[:, predictor.set.a_weights :].any()
+    predictor.open([2])
+    predictor.open([3, 4])
+    assert len(predictor.values) == 2
+
+
+def test_targets_are_a_set():
+    assert DocumentLora(targets=("head", "k")) == DocumentLora(targets=("k", "head"))
+    with pytest.raises(ValidationError, match="set"):
+        DocumentLora(targets=("k", "k"))
+    with pytest.raises(ValidationError, match="targets"):
+        DocumentLora(targets=())
+
+
+@pytest.mark.parametrize("ttt", [LORA, Phased(lora=LORA)])
+def test_it_is_for_documents(ttt):
+    with pytest.raises(ValidationError, match="does not open documents"):
+        Sliding(context=8, stride=4, ttt=ttt)
+    Sliding(context=8, stride=4, ttt=Phased(lora=None))

@@ -1,0 +1,127 @@
+"""What holds of every kind of adaptation: it scores first, and says in which order it learned."""
+
+import numpy as np
+import pytest
+import torch
+
+from pgolf.errors import InfeasibleTrial
+from pgolf.evaluate.predictor import Extent
+from pgolf.evaluate.scorer import score
+from pgolf.formats.ledger import Kind, of_kind
+from tests.evaluate.ttt.cases import COUNTS, MODES, PHASED, STARTS, TOKENS, chunks, grown, net, scored, usual
+
+ORDERS = {
+    "lora": "document_independent",
+    "lora-everywhere": "document_independent",
+    "lora-cosine": "document_independent",
+    "lora-warm": "reordered_carry",
+    "phased": "stream",
+    "phased-longest": "reordered_carry",
+    "phased-alone": "stream",
+    "stream": "stream",
+    "stream-documents": "stream",
+}
+INDEPENDENT = [name for name, order in ORDERS.items() if order == "document_independent"]
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_ledger_shows_updates_and_their_order(name):
+    """And that nothing was told before it was scored: `usual` verified that."""
+    found = usual(name).audit()
+    assert found.order == ORDERS[name]
+    assert found.updates > 0
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_adaptation_changes_scores_of_what_comes_after_an_update_alone(name):
+    """The first chunk of every document that is scored from the artifact's state is as without adaptation."""
+    got, plain = usual(name), scored(MODES[name].plain_mode)
+    assert abs(got.nats_per_token - plain.nats_per_token) > 0.005
+    first = of_kind(got.events, Kind.SCORE)
+    untouched = first[first[:, 8] == 0] if name.startswith(("stream", "phased-alone")) else first[:1]
+    assert len(untouched)
+    for begin, end in untouched[:, 6:8]:
+        assert np.allclose(got.nll[begin:end], plain.nll[begin:end], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_block_asked_position_by_position_is_the_block(name):
+    assert np.allclose(grown(MODES[name]), usual(name).nll, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_it_begins_from_the_artifact_every_time(name):
+    predictor = MODES[name].predictor(net())
+    score(predictor, TOKENS[:70], COUNTS[:70], MODES[name])
+    assert np.array_equal(score(predictor, TOKENS, COUNTS, MODES[name]).nll, usual(name).nll)
+
+
+@pytest.mark.parametrize("at", [8, 60])
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_a_token_changes_scores_of_its_document_from_itself_on(name, at):
+    changed = TOKENS.copy()
+    changed[at] = changed[at] % 20 + 2
+    assert (TOKENS[at] == 1) == (changed[at] == 1) and changed[at] != TOKENS[at], "documents stay as they are"
+    before, after = usual(name).nll, scored(MODES[name], changed).nll
+    document = int(np.searchsorted(STARTS, at, side="right"))
+    end = STARTS[document] if document < len(STARTS) else len(TOKENS) - 1
+    same = np.r_[0:at, end + 1 : len(TOKENS)]
+    assert np.abs(before - after)[same].max() < 1e-6
+    assert np.abs(before - after)[at : end + 1].min() > 0
+
+
+@pytest.mark.parametrize("at", [8, 60])
+@pytest.mark.parametrize("name", [name for name, order in ORDERS.items() if order == "stream"])
+def test_a_token_changes_no_score_before_it(name, at):
+    changed = TOKENS.copy()
+    changed[at] = changed[at] % 20 + 2
+    before, after = usual(name).nll, scored(MODES[name], changed).nll
+    assert np.abs(before - after)[:at].max() < 1e-6
+    assert np.abs(before - after)[at] > 0
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_the_order_of_documents_does_not_matter(name):
+    ends = [*STARTS[1:], len(TOKENS) - 1]
+    places = np.random.default_rng(0).permutation(len(STARTS))
+    moved = np.concatenate([*(TOKENS[STARTS[d] : ends[d]] for d in places), [1]])
+    tokens = np.append(TOKENS[:-1], np.uint16(1))  # the last document ends as the others do
+    before, after = scored(MODES[name], tokens).nll, scored(MODES[name], moved).nll
+    expected = np.concatenate([before[STARTS[d] + 1 : ends[d] + 1] for d in places])
+    assert np.abs(after[1:] - expected).max() < 2e-5
+
+
+def test_rounds_that_others_want_change_nothing_of_a_schedule():
+    mode, plain = MODES["phased"], usual("phased")
+    predictor = mode.predictor(net())
+    own = predictor.boundaries
+
+    def boundaries(extent: Extent) -> list[int]:
+        return [*own(extent), *range(40, extent.tokens, 40)]
+
+    predictor.boundaries = boundaries
+    more = score(predictor, TOKENS, COUNTS, mode).verify()
+    assert more.audit().rounds > plain.audit().rounds
+    assert np.allclose(more.nll, plain.nll, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "changes"), [
+    ("stream", {"lr": 1e30}), ("phased", {"lr": 1e30}), ("lora", {"lr": 1e30}),
+])  # fmt: skip
+def test_a_divergence_is_an_outcome_and_no_score(name, changes):
+    mode = MODES[name]
+    with pytest.raises(InfeasibleTrial, match="diverged"):
+        scored(mode.but(ttt=mode.ttt.but(**changes)))
+
+
+def test_phases_end_where_documents_do_and_the_last_round_is_not_learned_from():
+    mode = chunks(PHASED.but(prefix_documents=10_000, phases=4))
+    assert scored(mode).audit().rounds == 4, "the fourth phase would leave nobody to be scored"
+    assert scored(chunks(PHASED.but(prefix_documents=1, phases=1))).audit().rounds == 2
+
+
+def test_a_network_keeps_no_gradients():
+    built = net()
+    scored(MODES["phased"], built=built)
+    assert all(p.grad is None for p in built.parameters())
+    assert torch.is_grad_enabled()
