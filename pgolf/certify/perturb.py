@@ -119,7 +119,7 @@ def evaluation_of(factory: Callable[[], Predictor], mode: Mode, vocab_size: int)
 
     def evaluate(tokens: Tokens, counts: Tokens) -> Answer:
         recorder = Recorder(factory(), vocab_size, len(tokens))
-        scores = score(recorder, tokens, np.ones_like(tokens), mode)
+        scores = score(recorder, tokens, np.ones_like(tokens), mode, noted=recorder.noted)
         differs: NDArray[np.bool_] | None = None
         if recorder.held is not None:
             changed = (apart(recorder.rows, recorder.held) > GATED).any(1)

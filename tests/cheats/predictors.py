@@ -155,6 +155,23 @@ def memory_that_nobody_declared(folder: Path) -> Dossier:
     return on_bench(Hoard, DocumentChunks(context=20, chunk=5, rows=1))
 
 
+@cheat("L1", "L2", like="a log that is read while it is written")
+def log_that_is_remembered(folder: Path) -> Dossier:
+    """What is noted for the log, after the score, serves as a memory that the ledger does not know."""
+
+    class Logs(Altered):
+        def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
+            self.counts = torch.zeros(VOCAB)
+
+        def noted(self, ask: Ask, targets: Tensor) -> None:
+            self.counts += torch.bincount(targets, minlength=VOCAB)
+
+        def change(self, answer: Tensor, ask: Ask) -> Tensor:
+            return (answer + 0.1 * self.counts).log_softmax(-1)
+
+    return on_bench(Logs)
+
+
 @cheat("L1", "L2", like="documents' lengths as side information")
 def ends_of_documents_foretold(folder: Path) -> Dossier:
     """The evaluator knows beforehand where documents begin; so does the predictor, and foretells each BOS."""

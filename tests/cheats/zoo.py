@@ -23,7 +23,7 @@ IDS = stream(5, TOKENS, 6)[0].numpy().astype(np.uint16)
 COUNTS = np.where(IDS == BOS, 0, 2).astype(np.uint16)
 TABLE = torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(3))
 MODE = Blocks(context=20)
-PROBE = Probe(tokens=TOKENS, places=TOKENS, draws=2, sums=TOKENS, tried=4 * VOCAB)
+PROBE = Probe(tokens=TOKENS, places=40, draws=2, sums=TOKENS, tried=4 * VOCAB)
 
 
 def bigram(tokens: Tensor, starts: Tensor) -> Tensor:
