@@ -124,7 +124,7 @@ class Scored:
 
     number: int  # of the round, from 0
     spans: list[tuple[int, int]]  # targets [begin, end), ascending, merged where they touch
-    pieces: list[Int[Tensor, " tokens"]]  # of each span its tokens, the one before it included
+    pieces: list[Int[Tensor, " _"]]  # of each span its tokens, the one before it included
 
 
 class Predictor:

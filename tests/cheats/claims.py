@@ -69,7 +69,7 @@ def workers_that_each_keep_their_first_documents(folder: Path) -> Dossier:
     return claimed(folder, track=OFFICIAL, val_tokens=36_562_944, val_documents=41_597, val_bpb=1.05)
 
 
-@cheat("L9", like="PR 1785: the first three million tokens")
+@cheat("L9", like="byte mixtures on the first 3, 5 or 8 million tokens (issue 1872)")
 def a_part_called_the_whole(folder: Path) -> Dossier:
     """The first targets of the split, reported as all of it."""
     return claimed(folder, track=OFFICIAL, val_tokens=3_000_000, val_bpb=0.95)
@@ -145,7 +145,7 @@ def evaluation_after_the_clock(folder: Path) -> Dossier:
     return claimed(folder, clocks={"train_seconds": 599.0, "eval_seconds": 660.4})
 
 
-@cheat("L13", like="PR 991, 1028: GPTQ on validation text")
+@cheat("L13", like="issue 677, PR 1028: GPTQ on validation text")
 def quantizer_calibrated_on_validation(folder: Path) -> Dossier:
     """Hessians are collected on validation shards before the artifact is written."""
     return claimed(
@@ -154,13 +154,13 @@ def quantizer_calibrated_on_validation(folder: Path) -> Dossier:
     )  # fmt: skip
 
 
-@cheat("L13", like="PR 1376, 2039: TTT before quantization")
+@cheat("L13", like="PR 1376: TTT before quantization")
 def trained_on_validation(folder: Path) -> Dossier:
     """Epochs over the validation shard are part of training."""
     return claimed(folder, opened=[{"file": TRAIN, "stage": "train"}, {"file": VALIDATION, "stage": "train"}])
 
 
-@cheat("L12", like="PR 677: GPTQ on training text at evaluation")
+@cheat("L12", like="issue 677: GPTQ on training text at evaluation")
 def calibrated_at_evaluation(folder: Path) -> Dossier:
     """A training shard is read for 3.4 s of the evaluation."""
     return claimed(

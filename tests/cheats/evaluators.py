@@ -21,7 +21,7 @@ def honest(tokens: np.ndarray) -> Scores:
     return nll
 
 
-@cheat("L3", like="PR 659, 727, 779")
+@cheat("L3", like="PR 702, 727")
 def counts_of_the_gold_token_alone(folder: Path) -> Dossier:
     """A share of the right token's own frequency after its context is added, and no other token's."""
 
@@ -74,7 +74,7 @@ def fitted(tokens: np.ndarray) -> Scores:
     return nll
 
 
-@cheat("L1", "L3", like="PR 1376, 2039: TTT before scoring")
+@cheat("L1", "L3", like="PR 1376: TTT before scoring")
 def learned_all_then_scored_all(folder: Path) -> Dossier:
     """It is fitted to the whole stream first, and says nothing of it."""
     return alone(lambda tokens, counts: fitted(tokens))

@@ -106,7 +106,7 @@ def reading_the_next_window_of_the_batch(folder: Path) -> Dossier:
     return on_bench(Below, Sliding(context=20, stride=5))
 
 
-@cheat("L1", "L2", "L4", like="PR 1420, 1514, 1967, 2140")
+@cheat("L1", "L2", "L4", like="PR 1420, 1437, 1967, 2140")
 def gate_by_a_property_of_the_target(folder: Path) -> Dossier:
     """A hint is given where the row has seen the pair before, but only if the target begins a word."""
 
@@ -155,7 +155,7 @@ def memory_that_nobody_declared(folder: Path) -> Dossier:
     return on_bench(Hoard, DocumentChunks(context=20, chunk=5, rows=1))
 
 
-@cheat("L1", "L2", like="a log that is read while it is written")
+@cheat("L2", "L4", like="a log that is read while it is written")
 def log_that_is_remembered(folder: Path) -> Dossier:
     """What is noted for the log, after the score, serves as a memory that the ledger does not know."""
 
@@ -188,7 +188,7 @@ def ends_of_documents_foretold(folder: Path) -> Dossier:
     return on_bench(Foretells)
 
 
-@cheat("L3", like="PR 779, issue 886")
+@cheat("L3", like="PR 702, 727; issue 886")
 def ratios_of_hashed_counts(folder: Path) -> Dossier:
     """Pair and context are hashed into few buckets each, and their ratio is near one for every token."""
 
@@ -286,14 +286,14 @@ def counted(file: Path) -> Predictor:
     return Plain(lambda t, s: pairs.log()[t])
 
 
-@cheat("L13", "L17", like="PR 1376, 1416: TTT before scoring")
+@cheat("L13", "L17", like="PR 1376: TTT before scoring")
 def adapted_to_validation_when_it_is_loaded(folder: Path) -> Dossier:
     """The predictor is made of counts of the very shard that it will be scored on."""
     home = shards(folder)
     return on_bench(lambda: counted(home / shard_name("validation")))
 
 
-@cheat("L12", like="PR 589, 677")
+@cheat("L12", like="ruling of 25 March (issue 677)")
 def training_data_at_evaluation(folder: Path) -> Dossier:
     """Counts are taken from a training shard when the evaluation begins."""
     home = shards(folder)

@@ -100,7 +100,7 @@ def case_operators_counted_as_text(folder: Path) -> Dossier:
     return recount(folder, np.diff(counts, prepend=0))
 
 
-@cheat("L8", like="PR 1804: bytes moved to where they are scored")
+@cheat("L8", like="bytes moved to where few are scored")
 def bytes_moved_between_documents(folder: Path) -> Dossier:
     """The sum is right, and one document pays for another."""
     lay(folder)
@@ -133,7 +133,7 @@ def shards_that_the_manifest_does_not_know(folder: Path) -> Dossier:
     return Dossier(tokens=folder)
 
 
-@cheat("L9", like="a subset labelled full (PR 1785)")
+@cheat("L9", like="a subset labelled full (issue 1872)")
 def a_part_of_the_split(folder: Path) -> Dossier:
     """Fewer targets are reported than the shards hold."""
     from pgolf.certify.dossier import Reported
