@@ -16,6 +16,7 @@ import sentencepiece as spm
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pgolf.certify.narrow import narrowed
 from pgolf.certify.perturb import (
     Answer,
     Evaluate,
@@ -111,10 +112,14 @@ class Trial:
 
     tokens: Tokens
     counts: Tokens
-    first: Answer | None  # None: it failed
-    again: Answer | None  # made anew from the artifact
+    pairs: list[tuple[Answer, Answer]]  # in each mode, each made anew from the artifact; [] if it failed
     watch: Watch
     failure: str | None = None
+
+    @property
+    def first(self) -> Answer | None:
+        """The first answer in the mode that was given."""
+        return self.pairs[0][0] if self.pairs else None
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ class Dossier:
     stream: tuple[Tokens, Tokens] | None = None  # what is scored, if not that split: tokens and byte counts
     evaluate: Mode | None = None
     predictor: Factory | None = None
+    adapting: Callable[[Mode], Predictor] | None = None  # the same as another mode adapts and remembers
     evaluator: Evaluator | None = None  # a whole evaluation with a loop of its own
     vocab_size: int | None = None
     islands: bool = True  # no prediction reads another document in its window
@@ -150,12 +156,13 @@ class Dossier:
     reloaded: bool | None = None  # scored by a fresh process
     rules: Rules = PARAMETER_GOLF
     probe: Probe = field(default_factory=Probe)
+    read_shards: bool = True  # all of them, for L10 and L11: of an official export that takes minutes
 
     @staticmethod
     def of_run(
         packed: Path, tokens: Path, scored: Path, evaluate: Mode, *, split: Split = "validation",
         result: Result | None = None, code: Path | None = None, rules: Rules = PARAMETER_GOLF,
-        device: str = "cpu", probe: Probe | None = None,
+        device: str = "cpu", probe: Probe | None = None, read_shards: bool = True,
     ) -> "Dossier":  # fmt: skip
         """Of what pgolf's own stages left behind.
 
@@ -163,13 +170,14 @@ class Dossier:
             packed, tokens, scored: the directories of the artifact, the token shards and the ledger.
             evaluate: the mode that was scored in.
             code: the bundle that was counted.
+            read_shards: whether training shards are read for L10 and L11.
         """
         file = packed / ARTIFACT
         made = read_artifact(file)
         weights = made.weights()
 
-        def fresh() -> Predictor:
-            return evaluate.predictor(assemble(made.model, made.vocab_size, weights, device))
+        def adapting(mode: Mode) -> Predictor:
+            return mode.predictor(assemble(made.model, made.vocab_size, weights, device))
 
         events, nll = read_ledger(scored)
         ids, counts = split_of(tokens, split)
@@ -188,11 +196,12 @@ class Dossier:
                 eval_seconds_strict=result.eval_seconds_strict,
             )  # fmt: skip
         return Dossier(
-            artifact=file, tokens=tokens, split=split, stream=(ids, counts), evaluate=evaluate, predictor=fresh,
+            artifact=file, tokens=tokens, split=split, stream=(ids, counts), evaluate=evaluate,
+            predictor=lambda: adapting(evaluate), adapting=adapting,
             vocab_size=made.vocab_size, events=events, nll=nll, reported=numbers, clocks=clocks,
             config=result.config if result else None, counted=(code,) if code else None,
             executed=(code,) if code else None, connections=(), warmup="none", reloaded=True, rules=rules,
-            probe=probe or Probe(),
+            probe=probe or Probe(), read_shards=read_shards,
         )  # fmt: skip
 
     @staticmethod
@@ -214,7 +223,7 @@ class Dossier:
     @cached_property
     def shards(self) -> Shards | None:
         """None without a tokenizer, and training shards to hold validation against."""
-        if self.tokens is None or not list(self.tokens.glob("*train_*.bin")):
+        if not self.read_shards or self.tokens is None or not list(self.tokens.glob("*train_*.bin")):
             return None
         file = tokenizer_of(self.tokens)
         return None if file is None else Shards.of_directory(self.tokens, file)
@@ -283,21 +292,38 @@ class Dossier:
         return int(self.scored[0].max()) + 1
 
     @cached_property
-    def whole(self) -> Evaluate | None:
-        """The subject's whole evaluation, watched; None if there is nothing to run."""
-        vocab = self.vocabulary
-        if vocab is None:
-            return None
-        if self.evaluator is not None:
-            return self._watched(_evaluation(self.evaluator))
-        if self.predictor is None or self.evaluate is None:
-            return None
-        return self._watched(evaluation_of(self._fresh, self.evaluate, vocab))
+    def excerpt(self) -> tuple[Tokens, Tokens] | None:
+        """The short stream that is tried out."""
+        return None if self.scored is None else excerpt(*self.scored, self.probe.tokens)
 
-    def _fresh(self) -> Predictor:
-        assert self.predictor is not None
-        with self.watch.during("load"):
-            return self.predictor()
+    @cached_property
+    def modes(self) -> list[Mode]:
+        """The given mode, and where the short stream would lie within one window or round, it in narrow."""
+        if self.evaluate is None or self.excerpt is None:
+            return []
+        tokens = self.excerpt[0]
+        narrow = narrowed(self.evaluate, len(tokens), len(starts_of(tokens)))
+        return [self.evaluate] if narrow == self.evaluate else [self.evaluate, narrow]
+
+    @cached_property
+    def evaluations(self) -> list[Evaluate]:
+        """The subject's whole evaluation in each of the modes, watched. Empty if there is nothing to run."""
+        vocab = self.vocabulary
+        if vocab is None or self.excerpt is None:
+            return []
+        if self.evaluator is not None:
+            return [self._watched(_evaluation(self.evaluator))]
+        if self.predictor is None:
+            return []
+        return [self._watched(evaluation_of(self._factory(mode), mode, vocab)) for mode in self.modes]
+
+    def _factory(self, mode: Mode) -> Factory:
+        def fresh() -> Predictor:
+            assert self.predictor is not None
+            with self.watch.during("load"):
+                return self.predictor() if self.adapting is None else self.adapting(mode)
+
+        return fresh
 
     def _watched(self, run: Evaluate) -> Evaluate:
         def watched(tokens: Tokens, counts: Tokens) -> Answer:
@@ -308,57 +334,62 @@ class Dossier:
 
     @cached_property
     def trial(self) -> Trial | None:
-        """Two evaluations of a short stream, each from the artifact. None if there is nothing to run."""
-        if self.whole is None or self.scored is None:
+        """Two evaluations of the short stream in each mode, all from the artifact. None without a subject."""
+        if not self.evaluations or self.excerpt is None:
             return None
-        tokens, counts = excerpt(*self.scored, self.probe.tokens)
+        tokens, counts = self.excerpt
         try:
-            answers = [self.whole(tokens, counts) for _ in range(2)]
+            pairs = [(run(tokens, counts), run(tokens, counts)) for run in self.evaluations]
         except UserError:
             raise
         except Exception as error:  # of code that anybody may have written
             last = traceback.extract_tb(error.__traceback__)[-1]
             said = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-            return Trial(tokens, counts, None, None, self.watch, " ".join(said.split())[:300])
-        return Trial(tokens, counts, answers[0], answers[1], self.watch)
+            return Trial(tokens, counts, [], self.watch, " ".join(said.split())[:300])
+        return Trial(tokens, counts, pairs, self.watch)
 
     @property
-    def runs_here(self) -> bool:
-        """Whether there is a subject to try out, and it can be run."""
-        return self.trial is not None and self.trial.failure is None
+    def ran(self) -> Trial | None:
+        """The trial, if there is a subject and it came through."""
+        return self.trial if self.trial is not None and self.trial.failure is None else None
 
     @cached_property
     def moved(self) -> Moved | None:
-        if not self.runs_here or self.trial is None or self.whole is None or self.vocabulary is None:
+        """What replacing tokens moved, in all modes together."""
+        if (t := self.ran) is None or self.vocabulary is None:
             return None
-        t = self.trial
-        return perturb(self.whole, t.tokens, t.counts, self.vocabulary, self.probe, self.islands)
+        moved, probe = Moved(), self.probe.but(places=-(-self.probe.places // len(self.evaluations)))
+        for run, pair in zip(self.evaluations, t.pairs, strict=True):
+            perturb(moved, run, pair, t.tokens, t.counts, self.vocabulary, probe, self.islands)
+        return moved
 
     @cached_property
-    def prefixes(self) -> Rows | None:
-        """Of the trial's stream every distribution, asked for with its prefix alone."""
-        if not self.runs_here or self.trial is None or self.vocabulary is None:
+    def prefixes(self) -> list[tuple[Rows, Rows]] | None:
+        """Of the trial in each mode every distribution, asked for with its prefix alone, and as it was."""
+        if (t := self.ran) is None or self.vocabulary is None or self.evaluator is not None:
             return None
-        if self.evaluate is None or self.evaluator is not None:
-            return None
-        with self.watch.during("evaluate"):
-            return prefix_rows(self._fresh, self.evaluate, self.vocabulary, self.trial.tokens)
+        found = []
+        for mode, (first, _) in zip(self.modes, t.pairs, strict=True):
+            assert first.rows is not None
+            with self.watch.during("evaluate"):
+                rows = prefix_rows(self._factory(mode), mode, self.vocabulary, t.tokens)
+            found.append((rows, first.rows))
+        return found
 
     @cached_property
-    def sums(self) -> tuple[Answer, Tokens] | None:
-        """A longer stretch with every distribution."""
-        if not self.runs_here or self.whole is None or self.scored is None or self.evaluator is not None:
+    def sums(self) -> list[Answer] | None:
+        """A longer stretch with every distribution, in each mode."""
+        if self.ran is None or self.scored is None or self.evaluator is not None:
             return None
         tokens, counts = excerpt(*self.scored, self.probe.sums)
-        return self.whole(tokens, counts), tokens
+        return [run(tokens, counts) for run in self.evaluations]
 
     @cached_property
     def tried(self) -> tuple[NDArray[np.float64], list[int]] | None:
         """Of an evaluator's score at some places the sum over all tokens that could have stood there."""
-        if not self.runs_here or self.trial is None or self.whole is None or self.vocabulary is None:
+        if (t := self.ran) is None or self.vocabulary is None:
             return None
-        t = self.trial
-        return tried_everywhere(self.whole, t.tokens, t.counts, self.vocabulary, self.probe)
+        return tried_everywhere(self.evaluations[0], t.tokens, t.counts, self.vocabulary, self.probe)
 
 
 def _evaluation(evaluator: Evaluator) -> Evaluate:

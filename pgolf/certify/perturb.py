@@ -32,7 +32,7 @@ from pgolf.evaluate.drive import Pass, extent_of, starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Holding, Predictor
 from pgolf.evaluate.scorer import score
-from pgolf.formats.ledger import Events, Kind, column
+from pgolf.formats.ledger import Events, Kind, column, of_kind
 from pgolf.formats.shards import BOS, Tokens
 from pgolf.section import Section
 
@@ -65,6 +65,7 @@ class Answer:
     rows: Rows | None = None  # [tokens, vocab] log-probabilities as scored
     differs: NDArray[np.bool_] | None = None  # [tokens] from the predictor held
     widths: tuple[int, ...] = ()  # vocabulary sizes answered with
+    adapts: bool = False  # within documents, or at the ends of rounds
 
 
 Evaluate = Callable[[Tokens, Tokens], Answer]
@@ -125,7 +126,8 @@ def evaluation_of(factory: Callable[[], Predictor], mode: Mode, vocab_size: int)
             changed = (apart(recorder.rows, recorder.held) > GATED).any(1)
             differs = np.logical_and(changed, ~np.isnan(recorder.held).all(1))
         return Answer(
-            scores.nll, scores.events, scores.extent.rounds, recorder.rows, differs, tuple(sorted(recorder.widths))
+            scores.nll, scores.events, scores.extent.rounds, recorder.rows, differs, tuple(sorted(recorder.widths)),
+            recorder.adapts or recorder.learns,
         )  # fmt: skip
 
     return evaluate
@@ -222,6 +224,7 @@ class Moved:
         default_factory=Footprint
     )  # itself, what precedes it, other documents in its window
     state: Footprint = field(default_factory=Footprint)  # its own chunk, and what no state can have been told
+    silent: bool = True  # it adapts, and on these streams was told nothing
     foretold: list[float] = field(default_factory=list)  # nats that documents' ends cost less where they are
 
     @property
@@ -260,20 +263,32 @@ def places(answer: Answer, tokens: Tokens, probe: Probe) -> list[tuple[int, Why]
 
 
 def perturb(
-    evaluate: Evaluate, tokens: Tokens, counts: Tokens, vocab_size: int, probe: Probe, islands: bool
-) -> Moved:
-    """Replace tokens one at a time and compare all scores that may not move."""  # fmt: skip
+    moved: Moved,
+    evaluate: Evaluate,
+    answers: tuple[Answer, Answer],
+    tokens: Tokens,
+    counts: Tokens,
+    vocab_size: int,
+    probe: Probe,
+    islands: bool,
+) -> None:
+    """Replace tokens one at a time and compare all scores that may not move.
+
+    Args:
+        moved: takes what is found.
+        answers: two of the stream as it is.
+    """
     rng = np.random.default_rng(probe.seed)
-    before = evaluate(tokens, counts)
-    again = evaluate(tokens, counts)
-    moved = Moved(noise=float(apart(before.nll, again.nll).max()))
+    before, noise = answers[0], float(apart(answers[0].nll, answers[1].nll).max())
+    moved.noise = max(moved.noise, noise)
     usual = np.setdiff1d(np.unique(tokens), [BOS])
     if len(usual) < 3:
         usual = np.setdiff1d(np.arange(vocab_size), [BOS])
     chosen = places(before, tokens, probe)
     cut = {j for j, _ in chosen[:: max(len(chosen) // 8, 1)]}  # where a document is made to end
-    moved.places = len(chosen)
-    learned = before.events is not None and bool((column(before.events, "kind") != Kind.SCORE).any())
+    moved.places += len(chosen)
+    learned = before.events is not None and bool(len(of_kind(before.events, Kind.UPDATE, Kind.LEARN)))
+    moved.silent &= before.adapts and not learned
     for j, why in chosen:
         others = usual[usual != tokens[j]]
         draws = 1 if why == "anywhere" else probe.draws
@@ -289,9 +304,8 @@ def perturb(
             if moves_an_end:
                 _foretold(moved, *((before, after) if tokens[j] == BOS else (after, before)), j)
             if not (moves_an_end and learned):
-                tolerance = max(MOVED_TOLERANCE if moves_an_end else TOLERANCE, 4 * moved.noise)
+                tolerance = max(MOVED_TOLERANCE if moves_an_end else TOLERANCE, 4 * noise)
                 _compare(moved, before, after, (tokens, changed), j, islands, tolerance)
-    return moved
 
 
 def _foretold(moved: Moved, ending: Answer, going_on: Answer, j: int) -> None:
@@ -373,7 +387,7 @@ def apart(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]
     """|a - b|, 0 for equal infinities or two NaNs, infinite for a NaN against a number."""
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
-        return np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf))
+        return np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf, posinf=np.inf))
 
 
 def excerpt(tokens: Tokens, counts: Tokens, budget: int) -> tuple[Tokens, Tokens]:

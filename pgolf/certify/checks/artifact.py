@@ -86,9 +86,9 @@ def reload_is_deterministic(d: Dossier) -> Verdict:
         return rule.judged(
             d.reloaded, "scored by a fresh process" if d.reloaded else "scored without reloading"
         )
-    if trial.first is None or trial.again is None:
+    if trial.failure is not None:
         return rule.judged(False, f"a reload did not come through an evaluation: {trial.failure}")
-    off = float(apart(trial.first.nll, trial.again.nll).max())
+    off = max(float(apart(first.nll, again.nll).max()) for first, again in trial.pairs)
     if off > SAME:
         said = f"two reloads of one artifact differ by {off:.3g} nats on the same {len(trial.tokens) - 1} targets"
         return rule.judged(False, said, maxdiff=off)

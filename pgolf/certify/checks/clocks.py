@@ -50,9 +50,9 @@ def no_network(d: Dossier) -> Verdict:
         tried += d.trial.watch.connections
     if tried:
         return rule.judged(False, f"a connection to {tried[0]} was tried", connections=len(tried))
-    if d.connections is None and not d.runs_here:
+    if d.connections is None and d.ran is None:
         return rule.lacks("nobody looked for connections: nothing to run and watch, no `connections`")
-    where = "in an evaluation here" if d.runs_here else "as reported"
+    where = "in an evaluation here" if d.ran is not None else "as reported"
     return rule.judged(True, f"no connection was tried {where}", connections=0)
 
 
@@ -68,6 +68,6 @@ def warmed_up_without_text(d: Dossier) -> Verdict:
         return rule.judged(False, f"{Path(warm[0]).name} was opened before the evaluation began")
     if d.warmup in ("train", "validation"):
         return rule.judged(False, f"warmed up on {d.warmup} tokens")
-    if d.warmup is None and not d.runs_here:
+    if d.warmup is None and d.ran is None:
         return rule.lacks("no warmup_source, and nothing to run and watch")
     return rule.judged(True, f"warm-up on {d.warmup or 'no'} tokens")

@@ -139,7 +139,7 @@ def no_training_data_at_evaluation(d: Dossier) -> Verdict:
     ]):  # fmt: skip
         said = f"{Path(reads[0]).name} was opened for evaluation" + _more(reads)
         return rule.judged(False, said, train_reads_eval=len(reads))
-    if d.opened is None and not d.runs_here:
+    if d.opened is None and d.ran is None:
         return rule.lacks("no list of files opened, and nothing to run and watch")
     return rule.judged(
         True, f"{len(opened):,} files opened, none of them a training shard", train_reads_eval=0
@@ -162,7 +162,7 @@ def no_validation_data_before(d: Dossier) -> Verdict:
             f"the artifact was final ({final:g} s)" if final is not None else "the evaluation began"
         )
         return rule.judged(False, said + _more(early), early=len(early))
-    if d.opened is None and not d.runs_here:
+    if d.opened is None and d.ran is None:
         return rule.lacks("no list of files opened, and nothing to run and watch")
     if d.opened is None:
         return rule.judged(True, "making the predictor from the artifact opens no validation shard", early=0)

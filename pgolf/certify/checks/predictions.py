@@ -46,6 +46,8 @@ def adaptation_sees_the_past_alone(d: Dossier) -> Verdict:
         return rule.lacks(_missing(d))
     if not moved.state.pairs:
         return rule.lacks("no ledger says which scores belong to one chunk and which states were told what")
+    if moved.silent and not moved.state.broken:
+        return rule.lacks("it adapts, but on so short a stream nothing was told to it: raise probe.tokens")
     return _judged(rule, moved, moved.state)
 
 
@@ -69,27 +71,28 @@ def answers_are_distributions(d: Dossier) -> Verdict:
             f"{sums[at_.index(worst)]:.6g} at target {worst}, {error:.2g} from one",
             norm_maxerr=error, n=len(sums),
         )  # fmt: skip
-    if (found := d.sums) is None or found[0].rows is None:
+    if d.sums is None or d.vocabulary is None:
         return rule.lacks(_missing(d))
-    answer, tokens = found
-    rows = answer.rows[1:]  # type: ignore[index]
-    if answer.widths != (d.vocabulary,):
-        return rule.judged(False, f"answers have {', '.join(map(str, answer.widths))} entries for a vocabulary of "
-                                  f"{d.vocabulary}", width=float(answer.widths[-1]))  # fmt: skip
+    widths = sorted({width for answer in d.sums for width in answer.widths})
+    if widths != [d.vocabulary]:
+        said = f"answers have {', '.join(map(str, widths))} entries for a vocabulary of {d.vocabulary}"
+        return rule.judged(False, said, width=widths[0])
+    rows = np.concatenate([a.rows[1:] for a in d.sums if a.rows is not None])
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        error_ = np.nan_to_num(np.abs(np.exp(rows).sum(1) - 1), nan=np.inf)
-    error, least = float(error_.max()), float(np.nan_to_num(rows, nan=-np.inf).min())
-    gated = 0 if answer.differs is None else int(answer.differs.sum())
+        off = np.nan_to_num(np.abs(np.exp(rows).sum(1) - 1), nan=np.inf)
+    error, least = float(off.max()), float(np.nan_to_num(rows, nan=-np.inf).min())
+    gated = sum(int(a.differs.sum()) for a in d.sums if a.differs is not None)
     said = (
         f"{len(rows):,} distributions over {d.vocabulary} tokens ({gated:,} of them altered by a memory or mixer) "
         f"sum to one within {error:.2g}"
     )
     if error > MOST_SUM_ERROR:
-        said = f"the distribution at target {int(error_.argmax()) + 1} is {error:.3g} away from a sum of one"
+        broken = int((off > MOST_SUM_ERROR).sum())
+        said = f"{broken:,} of {len(rows):,} distributions do not sum to one; one is {error:.3g} away"
     elif least < LEAST:
         said = f"a token has a log-probability of {least:.4g} nats, which no float64 probability can hold"
     return rule.judged(error <= MOST_SUM_ERROR and least >= LEAST, said,
-                       norm_maxerr=error, n=len(tokens) - 1, gated=gated, least=least)  # fmt: skip
+                       norm_maxerr=error, n=len(rows), gated=gated, least=least)  # fmt: skip
 
 
 def prefixes_suffice(d: Dossier) -> Verdict:
@@ -97,17 +100,14 @@ def prefixes_suffice(d: Dossier) -> Verdict:
     rule = Rule(
         "L4", "prefixes_suffice", "answer a position from the inputs up to it, however many are asked at once"
     )
-    rows = d.prefixes
-    if rows is None:
+    if d.prefixes is None:
         if d.evaluator is not None:
             return rule.lacks(
                 "an evaluator with a loop of its own shows no distributions; L1 and L3 try its scores"
             )
         return rule.lacks(_missing(d))
-    assert d.trial is not None and d.trial.first is not None and d.trial.first.rows is not None
-    off = apart(rows, d.trial.first.rows)[1:].max(1)
-    worst = float(off.max())
-    broken = int((off > PREFIX_TOLERANCE).sum())
+    off = np.concatenate([apart(alone, together)[1:].max(1) for alone, together in d.prefixes])
+    worst, broken = float(off.max()), int((off > PREFIX_TOLERANCE).sum())
     said = f"{len(off)} distributions asked for with their prefix alone differ by {worst:.2g} nats at most"
     if broken:
         said = f"{broken} of {len(off)} distributions change, by up to {worst:.3g} nats, when only the prefix is there"
