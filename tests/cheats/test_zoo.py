@@ -45,8 +45,8 @@ def test_every_rule_convicts_someone():
 
 
 LORA = DocumentLora(rank=2, alpha=2.0, lr=0.02)
-SGD = {"chunk_tokens": 30, "sequence_tokens": 16, "rows": 2, "lr": 0.02}
-CHUNKS = {"context": 24, "chunk": 8, "rows": 3}
+SGD = {"chunk_tokens": 20, "sequence_tokens": 12, "rows": 2, "lr": 0.02}
+CHUNKS = {"context": 20, "chunk": 6, "rows": 3}
 TILT = TokenTilt(orders=(1, 2), share_documents=True)
 LAWFUL: dict[str, Mode] = {
     "blocks": Blocks(context=16),
@@ -59,12 +59,12 @@ LAWFUL: dict[str, Mode] = {
     "document lora, rates by lengths": DocumentChunks(**CHUNKS, ttt=LORA.but(cosine=True)),
     "document lora, warm": DocumentChunks(**CHUNKS, ttt=LORA.but(warm_a=True)),
     "phases": DocumentChunks(
-        **CHUNKS, order="longest", ttt=Phased(phases=2, prefix_documents=3, **SGD, lora=LORA)
+        **CHUNKS, order="longest", ttt=Phased(phases=2, prefix_documents=2, **SGD, lora=LORA)
     ),
     "tilt of a document": DocumentChunks(**CHUNKS, memory=TokenTilt(orders=(1, 2))),
-    "tilt of a stream": Sliding(context=16, stride=5, memory=TILT.but(document=False, round_tokens=30)),
+    "tilt of a stream": Sliding(context=16, stride=5, memory=TILT.but(document=False, round_tokens=20)),
     "tilt over a cache": DocumentChunks(
-        **CHUNKS, memory=TILT.but(round_tokens=30, base=UnigramCache(strength=0.1))
+        **CHUNKS, memory=TILT.but(round_tokens=20, base=UnigramCache(strength=0.1))
     ),
     "tilt over adapters": DocumentChunks(**CHUNKS, ttt=LORA, memory=TokenTilt(orders=(1, 2))),
 }
@@ -74,7 +74,7 @@ LAWFUL: dict[str, Mode] = {
 def test_nobody_lawful_is_convicted(name):
     mode = LAWFUL[name]
     made = on_bench(lambda: mode.predictor(network()), mode)
-    few = PROBE.but(tokens=70, places=12, draws=1, sums=100)
+    few = PROBE.but(tokens=60, places=8, draws=1, sums=60)
     verdicts = examine(Dossier(**{**vars(made), "probe": few}))
     assert [v.evidence for v in verdicts if v.convicts] == []
     judged = {v.rule for v in verdicts if v.holds}
