@@ -28,13 +28,14 @@ STAGES = (
     "train",
 )
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
-BASES = ("Source", "Mode", "MemorySection", "QuantizerSection", "GroupedQuantizer", "RowGrid")
+BASES = ("Source", "Mode", "Sgd", "MemorySection", "QuantizerSection", "GroupedQuantizer", "RowGrid")
 SPACE_ELSEWHERE = {
     "data/source": "where the text comes from is the round's choice, not the sampler's",
     "quantize/stage": "the byte target is the rules' cap",
     "train/loop": "assembles the budget and the batch; both are searched by train/budget",
 }
 CHOOSERS = {
+    "evaluate/adaptation",
     "evaluate/evaluation",
     "data/loader",
     "data/tokenizer",

@@ -27,7 +27,14 @@ GIVEN = {  # what the round hands to a space beside the trial and its path
     "data.sp_bpe": {"sizes": (512, 1024)},
     "data.sp_official": {"sizes": (512, 1024)},
     "data.tokenizer": {"sizes": (512, 1024), "kinds": ("sp_bpe", "sp_official", "case_ops", "case_marks")},
+    "evaluate.adaptation": {"trained": 256, "documents": 900},
+    "evaluate.blocks": {"trained": 256},
+    "evaluate.document_chunks": {"trained": 256},
     "evaluate.sliding": {"trained": 256},
+    "evaluate.ttt.document_lora": {"warm": True},
+    "evaluate.ttt.phased": {"trained": 256, "documents": 900},
+    "evaluate.ttt.stream_sgd": {"trained": 256},
+    "evaluate.varlen": {"trained": 256},
     "model.attention": {"heads": 4, "frontier_layers": 3},
     "model.factored_embedding": {"width": 64},
     "model.gated_xsa": {"layers": 3},
@@ -56,7 +63,8 @@ SPACES = [
     f"{area}.{name}"
     for area, names in {
         "data": ["coprime_stride", "loader", "packed", "sequential", "shuffled_windows", "tokenizer"],
-        "evaluate": ["windows"],
+        "evaluate": ["adaptation", "blocks", "document_chunks", "sliding", "varlen"],
+        "evaluate.ttt": ["adapter_optimizer", "document_lora", "phased", "stream_sgd"],
         "model": [
             "asymmetric_softcap",
             "attention",
@@ -158,7 +166,7 @@ def trials(seed: int = 0):
 @pytest.mark.parametrize("name", SPACES)
 def test_a_technique_space_makes_valid_sections(name):
     module = importlib.import_module(f"search_spaces.{name}")
-    function = getattr(module, "optim" if name == "optim.optimizer" else name.partition(".")[2])
+    function = getattr(module, "optim" if name == "optim.optimizer" else name.rpartition(".")[2])
     made = [function(trial, "at", **GIVEN.get(name, {})) for trial in trials()]
     sections = [s for m in made for s in (m if isinstance(m, tuple) else (m,)) if s is not None]
     assert sections
@@ -170,7 +178,7 @@ def test_a_technique_space_makes_valid_sections(name):
 @pytest.mark.parametrize("name", SPACES)
 def test_a_technique_space_asks_below_its_path(name):
     module = importlib.import_module(f"search_spaces.{name}")
-    function = getattr(module, "optim" if name == "optim.optimizer" else name.partition(".")[2])
+    function = getattr(module, "optim" if name == "optim.optimizer" else name.rpartition(".")[2])
     trial = next(trials())
     function(trial, "some.path", **GIVEN.get(name, {}))
     assert all(p.startswith(("some.path.", "calibrate.")) for p in trial.params)

@@ -19,6 +19,7 @@ import torch
 
 from pgolf.errors import DataError
 from pgolf.evaluate.drive import Progress
+from pgolf.evaluate.evaluation import Evaluation
 from pgolf.evaluate.mode import ROWS, Mode
 from pgolf.evaluate.predictor import Predictor
 from pgolf.evaluate.ranks import ALONE, Ranks
@@ -33,7 +34,7 @@ ModelOf = Callable[[dict[str, object]], GptConfig]
 Read = Callable[[], tuple[Tokens, Tokens]]  # a stream's tokens, and the bytes each stands for
 
 
-def main(config: GptConfig, evaluate: Mode, mark: str) -> None:
+def main(config: GptConfig, evaluate: Evaluation, mark: str) -> None:
     """The exported file: score and print, for artifacts of this network alone.
 
     Args:

@@ -10,7 +10,7 @@ So they see more of their document's past than a forward of the window by itself
 Nothing here is changed in place: whoever asks decides which past goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pgolf.evaluate.predictor import Ask
-from pgolf.model.adapter import Adapters
+from pgolf.model.adapter import Adapters, Factors
 from pgolf.model.cache import Cache
 from pgolf.model.gpt import Gpt
 from pgolf.model.midway import Midway
+
+FactorsOf = Mapping[str, Factors]  # of one execution, by the name of the matrix
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Past:
 
 def advanced(
     network: Gpt, pasts: Sequence[Past], ask: Ask, origins: Sequence[int], until: int,
-    adapters: Sequence[Adapters] = (),
+    adapters: Sequence[FactorsOf] = (),
 ) -> tuple[Float[Tensor, "targets d"], list[Past]]:  # fmt: skip
     """The last states that an ask's distributions are made of, and the pasts that include it.
 
@@ -72,7 +74,7 @@ def advanced(
     found: list[Past] = []
     for (number, first), rows in parts.items():
         part = ask if len(rows) == len(states) else ask.rows(rows)
-        own = adapters if part is ask else [{n: f.rows(rows) for n, f in each.items()} for each in adapters]
+        own = adapters if part is ask else [_of(each, rows) for each in adapters]
         past = pasts[number].of(part.slots, first) if number >= 0 else None
         hidden, past = _through(network, past, part, first, until, own)
         found.append(past)
@@ -94,3 +96,8 @@ def _through(
     made, lengths = Past(ask.slots, first, cache, midway), ask.lengths
     whole = [slot for slot, n in zip(ask.slots, lengths, strict=True) if n == max(lengths)]
     return hidden, made.of(whole, first)  # shorter rows end here, or stand still: their padding is no past
+
+
+def _of(layer: Adapters, rows: Sequence[int]) -> Adapters:
+    """A layer's adapters of some rows."""
+    return {name: own.rows(rows) for name, own in layer.items() if isinstance(own, Factors)}

@@ -60,6 +60,11 @@ class MemorySection(Section):
         return self
 
     @property
+    def needs_documents(self) -> bool:
+        """Whether it remembers nothing where documents are not opened one after the other."""
+        return not self.share_documents
+
+    @property
     def chain(self) -> "list[MemorySection]":
         """This memory and those it stands over, the one next to the network last."""
         return [self, *(self.base.chain if self.base is not None else ())]
@@ -165,7 +170,7 @@ class Remembering(Holding):
 
     def open(self, documents: Sequence[int]) -> None:
         super().open(documents)
-        self.slots = len(documents)
+        self.slots, self.documents = len(documents), tuple(documents)
         with self.clock:
             self.opened()
 

@@ -35,11 +35,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pgolf.errors import ConfigError
 from pgolf.evaluate.neural import Neural
-from pgolf.evaluate.past import Past, advanced
+from pgolf.evaluate.past import FactorsOf, Past, advanced
 from pgolf.evaluate.predictor import Ask, Extent, Holding, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
 from pgolf.evaluate.ttt.adapter_optimizer import AdamW, AdapterOptimizer, Part
-from pgolf.model.adapter import MATRICES, Adapters, Factors
+from pgolf.model.adapter import MATRICES, Factors
 from pgolf.model.gpt import Gpt
 from pgolf.section import RuleBroken, Section
 
@@ -74,7 +74,9 @@ class DocumentLora(Section):
     @model_validator(mode="after")
     def _something_adapts(self) -> "DocumentLora":
         if self.upper == 0 and HEAD not in self.targets:
-            raise RuleBroken("with upper=0 the head alone adapts", f"targets={self.targets}", "targets=[head]")
+            raise RuleBroken(
+                "with upper=0 the head alone adapts", f"targets={self.targets}", "targets=[head]"
+            )
         if self.cache_lower and self.upper is None and self.targets != (HEAD,):
             raise RuleBroken(
                 "cache_lower keeps what lies below the adapters", "upper=null: there are adapters everywhere",
@@ -87,7 +89,9 @@ class DocumentLora(Section):
         upper = executions if self.upper is None else self.upper
         if upper > executions:
             raise ConfigError(
-                "evaluate.ttt.upper counts the network's executions", f"upper={upper}", f"upper={executions} at most"
+                "evaluate.ttt.upper counts the network's executions",
+                f"upper={upper}",
+                f"upper={executions} at most",
             )
         return executions if self.targets == (HEAD,) else executions - upper
 
@@ -137,13 +141,13 @@ class AdapterSet:
             part.of(row).uniform_(-bound, bound, generator=generator)
         return row[0]
 
-    def adapters(self, leaves: Sequence[Tensor]) -> tuple[list[Adapters], Factors | None]:
+    def adapters(self, leaves: Sequence[Tensor]) -> tuple[list[FactorsOf], Factors | None]:
         """Of every execution, and of the head."""
         found: list[dict[str, Factors]] = [{} for _ in range(self.executions + 1)]
         pairs = zip(self.places, leaves, leaves[len(self.a) :], strict=False)
         for (step, name), a, b in pairs:
             found[step][name] = Factors(a, b, self.scale)
-        return list(found[:-1]), found[-1].get(HEAD)
+        return [*found[:-1]], found[-1].get(HEAD)
 
 
 class DocumentLoraPredictor(Holding):
@@ -237,7 +241,7 @@ class DocumentLoraPredictor(Holding):
         return self._headed(ask, hidden, head)
 
     def _advanced(
-        self, pasts: Sequence[Past], ask: Ask, until: int, executions: Sequence[Adapters]
+        self, pasts: Sequence[Past], ask: Ask, until: int, executions: Sequence[FactorsOf]
     ) -> tuple[Float[Tensor, "targets d"], list[Past]]:
         origins = [int(self.extent.starts[self.documents[slot]]) for slot in ask.slots]
         return advanced(self.network, pasts, ask, origins, until, executions)

@@ -11,9 +11,7 @@ the set that was trained on depended on which rank was faster; here it is everyt
 
 from typing import Literal
 
-from jaxtyping import Int
 from pydantic import Field
-from torch import Tensor
 
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent, Holding, Predictor, Scored
@@ -45,11 +43,14 @@ class Phased(Sgd):
         so a phase that would leave no one is none."""
         scored_by = extent.scored_by
         if self.prefix_tokens is not None:
-            wanted = [phase * self.prefix_tokens // self.phases for phase in range(1, self.phases + 1)]
+            wanted = self._shares(min(self.prefix_tokens, int(scored_by[-1])))
         else:
-            counts = [phase * self.prefix_documents // self.phases for phase in range(1, self.phases + 1)]
-            wanted = [int(scored_by[min(count, len(scored_by)) - 1]) for count in counts if count]
+            counts = self._shares(min(self.prefix_documents, len(scored_by)))
+            wanted = [int(scored_by[count - 1]) for count in counts if count]
         return sorted({end for end in wanted if 0 < end < scored_by[-1]})
+
+    def _shares(self, whole: int) -> list[int]:
+        return [phase * whole // self.phases for phase in range(1, self.phases + 1)]
 
 
 class PhasedPredictor(Holding):
@@ -62,19 +63,18 @@ class PhasedPredictor(Holding):
         super().begin(extent, ranks)
         self.descent.begin(ranks)
         self.ends = extent.ending(self.section.ends(extent))
-        self.pieces: list[Int[Tensor, " _"]] = []  # all that was scored
 
     def boundaries(self, extent: Extent) -> list[int]:
         return [*super().boundaries(extent), *self.section.ends(extent)]
 
     def learn(self, scored: Scored) -> None:
         super().learn(scored)
-        self.pieces += scored.pieces
+        self.descent.tell(scored)
         if scored.number in self.ends:
             self._phase()
 
     def _phase(self) -> None:
-        s, sequences = self.section, self.descent.cut(self.pieces)
+        s, sequences = self.section, self.descent.sequences()
         together = max(s.chunk_tokens // s.sequence_tokens, 1)
         begins = range(0, len(sequences), together)
         self.descent.rest()

@@ -21,12 +21,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pgolf.data.starts import document_starts
 from pgolf.errors import ConfigError, Infeasible, InfeasibleTrial
+from pgolf.evaluate.predictor import Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
 from pgolf.model.gpt import Gpt
 from pgolf.model.roles import Role
 from pgolf.section import Section
 
 AT_ONCE = 16_384  # positions of a forward
+Piece = tuple[int, Tensor]  # where it begins in the stream, and its tokens
 
 
 class Sgd(Section):
@@ -70,16 +72,30 @@ class Descent:
         """From the artifact's weights, at rest."""
         self.ranks = ranks
         self.network.load_state_dict(self.artifact)
+        self.told: list[Piece] = []
         self.rest()
+
+    def tell(self, scored: Scored) -> None:
+        """Remember what a round scored."""
+        pieces = [(begin - 1, piece) for (begin, _), piece in zip(scored.spans, scored.pieces, strict=True)]
+        joined: list[Piece] = []
+        for at, piece in sorted([*self.told, *pieces], key=lambda told: told[0]):
+            if joined and joined[-1][0] + len(joined[-1][1]) == at + 1:
+                at, before = joined.pop()
+                piece = torch.cat([before, piece[1:]])
+            joined.append((at, piece))
+        self.told = joined
 
     def rest(self) -> None:
         """Forget the momentum."""
         self.velocity: Tensor | None = None
 
-    def cut(self, pieces: Sequence[Int[Tensor, " _"]]) -> list[Int[Tensor, " _"]]:
-        """Training sequences of scored pieces: each holds one token more than it has targets."""
+    def sequences(self) -> list[Int[Tensor, " _"]]:
+        """Training sequences of what was told: each holds one token more than it has targets."""
         width = self.section.sequence_tokens
-        return [piece[at : at + width + 1] for piece in pieces for at in range(0, len(piece) - 1, width)]
+        return [
+            piece[at : at + width + 1] for _, piece in self.told for at in range(0, len(piece) - 1, width)
+        ]
 
     def chunk(self, sequences: Sequence[Int[Tensor, " _"]], lr: float) -> None:
         """All epochs over a chunk of sequences.

@@ -6,9 +6,6 @@ stream's chunks. The momentum lives through the stream; the last chunk is not tr
 
 from typing import ClassVar, Literal
 
-from jaxtyping import Int
-from torch import Tensor
-
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent, Holding, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
@@ -35,7 +32,6 @@ class StreamSgdPredictor(Holding):
         super().begin(extent, ranks)
         self.descent.begin(ranks)
         self.ends = extent.ending(self.boundaries(extent))
-        self.pieces: list[Int[Tensor, " _"]] = []  # of the chunk so far
         self.done = 0
 
     def boundaries(self, extent: Extent) -> list[int]:
@@ -43,8 +39,8 @@ class StreamSgdPredictor(Holding):
 
     def learn(self, scored: Scored) -> None:
         super().learn(scored)
-        self.pieces += scored.pieces
+        self.descent.tell(scored)
         if scored.number in self.ends:
             lr = self.section.cosine(self.done, len(self.ends) + 1)
-            self.descent.chunk(self.descent.cut(self.pieces), lr)
-            self.pieces, self.done = [], self.done + 1
+            self.descent.chunk(self.descent.sequences(), lr)
+            self.descent.told, self.done = [], self.done + 1

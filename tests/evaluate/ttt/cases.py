@@ -37,6 +37,7 @@ MODES: dict[str, Mode] = {
     "lora": chunks(LORA),
     "lora-everywhere": chunks(EVERYWHERE, short_chunks=((30, 4),)),
     "lora-cosine": chunks(LORA.but(cosine=True, grad_steps=2)),
+    "lora-lower": chunks(LORA.but(upper=2, cache_lower=True)),
     "lora-warm": chunks(LORA.but(warm_a=True)),
     "phased": chunks(PHASED),
     "phased-longest": chunks(PHASED, order="longest"),
@@ -72,7 +73,7 @@ def grown(mode: Mode, tokens: np.ndarray = TOKENS) -> np.ndarray:
     predictor, nll = mode.predictor(net()), np.zeros(len(tokens))
     stream_ = torch.from_numpy(tokens.astype(np.int64))
 
-    def visit(ask: Ask) -> None:
+    def visit(ask: Ask) -> Ask:
         for ahead in range(1, max(ask.wanted) + 1):
             windows = np.stack([[c, b, b + ahead] for c, b, e in ask.windows.tolist() if b + ahead <= e])
             rows = [row for row, n in enumerate(ask.wanted) if n >= ahead]
@@ -82,9 +83,8 @@ def grown(mode: Mode, tokens: np.ndarray = TOKENS) -> np.ndarray:
             for (_, _, end), answer in zip(windows.tolist(), answers, strict=True):
                 nll[end - 1] = -answer[-1, stream_[end - 1]]
         predictor.log_probs(ask)
+        return ask
 
     extent, rounds = extent_of(starts_of(tokens), len(tokens), predictor, mode, 1)
     Pass(predictor, extent, rounds).run(stream_, visit)
     return nll
-
-

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pgolf.data.starts import document_starts
+from pgolf.errors import ConfigError
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
@@ -49,9 +50,11 @@ def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
     flat, nll, initial = unrolled(built), np.zeros(len(TOKENS)), AdapterSet(built, section)
     first = initial.initial().unsqueeze(0)
     names = [
-        "head" if name == "head" else f"inner.blocks.{step}.{'mlp' if name in ('up', 'down') else 'attention'}.{name}.weight"
+        name
+        if name == "head"
+        else f"inner.blocks.{step}.{'mlp' if name in ('up', 'down') else 'attention'}.{name}.weight"
         for step, name in initial.places
-    ]  # fmt: skip
+    ]
     headed = Headed(flat)
     base = dict(headed.named_parameters())
     ends = [*STARTS[1:], len(TOKENS) - 1]
@@ -65,8 +68,9 @@ def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
             context = max(start, until - mode.context)
             tokens = torch.from_numpy(TOKENS[context : until + 1].astype(np.int64)).unsqueeze(0)
 
-            def loss(tokens: torch.Tensor = tokens, count: int = until - begin) -> torch.Tensor:
-                added = {n: section.alpha / section.rank * y @ x for n, x, y in zip(names, a, b, strict=True)}
+            def loss(a=a, b=b, tokens=tokens, count=until - begin) -> torch.Tensor:
+                scale = section.alpha / section.rank
+                added = {n: scale * y @ x for n, x, y in zip(names, a, b, strict=True)}
                 head = added.pop("head", torch.zeros(VOCAB, 16))
                 weights = {n: w + added[n] if n in added else w for n, w in base.items()}
                 logits = functional_call(headed, weights, (tokens[:, :-1], head))[0]
@@ -102,6 +106,7 @@ SECTIONS = {
     "cosine": LORA.but(cosine=True),
     "steps": LORA.but(grad_steps=2),
     "head": LORA.but(targets=("head",)),
+    "upper": LORA.but(upper=2, targets=("k", "up", "head")),
     "queries": LORA.but(targets=("q",), optimizer=RmsProp(eps=1e-6)),
 }
 
@@ -150,6 +155,54 @@ def test_a_warm_a_stays_in_its_slot_and_all_else_begins_anew():
     predictor.open([2])
     predictor.open([3, 4])
     assert len(predictor.values) == 2
+
+
+KEPT = [LORA.but(upper=2), LORA.but(upper=0), LORA.but(upper=3, targets=("v", "down"), grad_steps=2)]
+
+
+@pytest.mark.parametrize("section", KEPT, ids=["two", "head", "three"])
+def test_what_lies_below_may_be_kept_while_a_document_fits_the_context(section):
+    """Documents of up to 50 tokens in a context of 56: the cached states are those of a whole forward."""
+    fits = chunks(section, context=56)
+    got = scored(fits.but(ttt=section.but(cache_lower=True))).nll
+    assert np.abs(got - scored(fits).nll).max() < 1e-5
+
+
+def test_kept_states_saw_what_has_fallen_out_of_the_window():
+    """A token 33 positions back, where a window is 16 and the states of three executions reach no further than
+    48: it is seen through states that were made when it was near. A whole forward of the window never saw it."""
+    near, far = 33, 66
+    changed = TOKENS.copy()
+    changed[near] = changed[near] % 20 + 2
+    still = LORA.but(upper=2, targets=("head",), lr=1e-12)
+    for section, sees in ((still, False), (still.but(cache_lower=True), True)):
+        before, after = (scored(chunks(section), tokens).nll for tokens in (TOKENS, changed))
+        assert (np.abs(before - after)[far] > 1e-6) == sees
+        assert not np.abs(before - after)[:near].any()
+
+
+def test_states_are_computed_once_a_position():
+    """Of the lower executions; the upper ones see the window every time."""
+    mode, seen = chunks(LORA.but(upper=1, cache_lower=True), rows=64), []
+    predictor = mode.predictor(net())
+    blocks = predictor.network.blocks
+    for number in (0, 2):
+        blocks[number].register_forward_hook(
+            lambda m, i, o, n=number: seen.append((n, o.shape[0] * o.shape[1]))
+        )
+    score(predictor, TOKENS, np.ones(len(TOKENS), dtype=np.uint16), mode)
+    lower, upper = (sum(n for which, n in seen if which == number) for number in (0, 2))
+    assert lower < 1.5 * len(TOKENS), "padding of short documents included"
+    assert upper > 2 * lower
+
+
+def test_more_layers_than_there_are_cannot_adapt():
+    with pytest.raises(ConfigError, match="upper=4 at most"):
+        chunks(LORA.but(upper=5)).predictor(net())
+    with pytest.raises(ValidationError, match="the head alone"):
+        LORA.but(upper=0, targets=("k",))
+    with pytest.raises(ValidationError, match="below the adapters"):
+        LORA.but(cache_lower=True)
 
 
 def test_targets_are_a_set():

@@ -14,6 +14,7 @@ ORDERS = {
     "lora": "document_independent",
     "lora-everywhere": "document_independent",
     "lora-cosine": "document_independent",
+    "lora-lower": "document_independent",
     "lora-warm": "reordered_carry",
     "phased": "stream",
     "phased-longest": "reordered_carry",
@@ -44,9 +45,10 @@ def test_adaptation_changes_scores_of_what_comes_after_an_update_alone(name):
         assert np.allclose(got.nll[begin:end], plain.nll[begin:end], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", ["lora-everywhere", "lora-lower", "phased", "stream"])
 def test_a_block_asked_position_by_position_is_the_block(name):
-    assert np.allclose(grown(MODES[name]), usual(name).nll, atol=1e-5)
+    tokens = TOKENS[:60]
+    assert np.allclose(grown(MODES[name], tokens), scored(MODES[name], tokens).nll, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -84,7 +86,7 @@ def test_a_token_changes_no_score_before_it(name, at):
 def test_the_order_of_documents_does_not_matter(name):
     ends = [*STARTS[1:], len(TOKENS) - 1]
     places = np.random.default_rng(0).permutation(len(STARTS))
-    moved = np.concatenate([*(TOKENS[STARTS[d] : ends[d]] for d in places), [1]])
+    moved = np.concatenate([*(TOKENS[STARTS[d] : ends[d]] for d in places), TOKENS[:1]])
     tokens = np.append(TOKENS[:-1], np.uint16(1))  # the last document ends as the others do
     before, after = scored(MODES[name], tokens).nll, scored(MODES[name], moved).nll
     expected = np.concatenate([before[STARTS[d] + 1 : ends[d] + 1] for d in places])
@@ -97,7 +99,7 @@ def test_rounds_that_others_want_change_nothing_of_a_schedule():
     own = predictor.boundaries
 
     def boundaries(extent: Extent) -> list[int]:
-        return [*own(extent), *range(40, extent.tokens, 40)]
+        return [*own(extent), 30]
 
     predictor.boundaries = boundaries
     more = score(predictor, TOKENS, COUNTS, mode).verify()

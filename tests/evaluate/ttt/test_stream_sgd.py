@@ -1,0 +1,106 @@
+"""SGD on the stream against a twin that knows torch.optim and one chunk after the other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pgolf.data.starts import document_starts
+from pgolf.errors import ConfigError
+from pgolf.evaluate.predictor import Extent
+from pgolf.evaluate.ttt.sgd import Sgd
+from pgolf.evaluate.ttt.stream_sgd import StreamSgd
+from pgolf.model.gpt import Gpt
+from pgolf.model.roles import Role
+from tests.evaluate.ttt.cases import MODES, SGD, TOKENS, net, scored, usual
+
+
+def nats(built: Gpt, begin: int, end: int) -> torch.Tensor:
+    """Of targets begin + 1 .. end, seen from `begin` on."""
+    row = torch.from_numpy(TOKENS[begin : end + 1].astype(np.int64)).unsqueeze(0)
+    logits = built(row[:, :-1], document_starts(row[:, :-1]))[0]
+    return F.cross_entropy(logits, row[0, 1:], reduction="none")
+
+
+def descend(built: Gpt, section: Sgd, steps: torch.optim.Optimizer, chunk: range, lr: float) -> None:
+    """Epochs over a chunk of inputs, `rows` sequences a step."""
+    steps.param_groups[0]["lr"] = lr
+    trained = [p for group in steps.param_groups for p in group["params"]]
+    spans = [
+        (at, min(at + section.sequence_tokens, chunk.stop))
+        for at in range(chunk.start, chunk.stop, section.sequence_tokens)
+    ]
+    for _ in range(section.epochs):
+        for at in range(0, len(spans), section.rows):
+            steps.zero_grad()
+            torch.cat([nats(built, *span) for span in spans[at : at + section.rows]]).mean().backward()
+            torch.nn.utils.clip_grad_norm_(trained, section.clip_norm)
+            steps.step()
+
+
+def slow(section: StreamSgd, context: int, stride: int) -> np.ndarray:
+    built, nll = net(), np.zeros(len(TOKENS))
+    names = dict(built.named_parameters())
+    trained = [
+        p for name, p in names.items()
+        if not any(name.startswith(f"blocks.{n}.") for n in range(section.freeze_first))
+        and (section.parameters != "no_embedding" or built.roles[name] is not Role.EMBEDDING)
+        and (section.parameters != "scalars" or built.roles[name] in (Role.CONTROL, Role.GATE))
+    ]  # fmt: skip
+    steps = torch.optim.SGD(trained, lr=1.0, momentum=section.momentum)
+    inputs, at, chunk, begun = len(TOKENS) - 1, 0, 0, 0
+    ends = list(range(section.chunk_tokens, inputs, section.chunk_tokens))
+    chunks = len(ends) + 1
+    while at < inputs:
+        end = min(context if at == 0 else at + stride, inputs)
+        with torch.no_grad():
+            nll[at + 1 : end + 1] = nats(built, max(end - context, 0), end)[at - end :]
+        at = end
+        if ends and at >= ends[0] and at < inputs:
+            lr = section.lr * (1 + math.cos(math.pi * chunk / (chunks - 1))) / 2
+            descend(built, section, steps, range(begun, at), lr)
+            ends, chunk, begun = ends[1:], chunk + 1, at
+    return nll
+
+
+SECTIONS = {
+    "usual": MODES["stream"].ttt,
+    "frozen": MODES["stream"].ttt.but(freeze_first=2, epochs=1),
+    "no-embedding": MODES["stream"].ttt.but(parameters="no_embedding", momentum=0.0),
+    "scalars": MODES["stream"].ttt.but(parameters="scalars", clip_norm=0.1),
+}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_it_is_the_twin(name):
+    mode = MODES["stream"].but(ttt=SECTIONS[name])
+    got, expected = scored(mode).nll, slow(SECTIONS[name], 16, 4)
+    assert np.abs(got - expected).max() < 1e-3
+    assert abs(got - expected).mean() < 1e-5
+    assert np.abs(got - usual("stream").nll).max() > 0.01 or name == "usual"
+
+
+def test_the_weights_are_the_artifacts_again_when_a_stream_begins():
+    built = net()
+    predictor = MODES["stream"].predictor(built)
+    artifact = {name: p.detach().clone() for name, p in built.named_parameters()}
+    predictor.begin(Extent(100, np.array([0]), (50, 99)))
+    predictor.descent.chunk([torch.arange(20)], 0.1)
+    assert not torch.equal(built.embedding.weight, artifact["embedding.weight"])
+    predictor.begin(Extent(100, np.array([0]), (50, 99)))
+    assert all(torch.equal(p, artifact[name]) for name, p in built.named_parameters())
+
+
+def test_what_is_frozen_stays_and_more_than_there_is_cannot_be():
+    built = net()
+    predictor = MODES["stream-documents"].predictor(built)
+    trained = {id(p) for p in predictor.descent.trained}
+    frozen = {name for name, p in built.named_parameters() if id(p) not in trained}
+    assert frozen == {
+        "embedding.weight",
+        *(n for n, _ in built.named_parameters() if n.startswith("blocks.0.")),
+    }
+    with pytest.raises(ConfigError, match="counts stored blocks"):
+        MODES["stream"].but(ttt=StreamSgd(**SGD, freeze_first=4)).predictor(built)
