@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from pgolf.certify import checks
+from pgolf.certify.checks import laws as checks
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.evaluate.drive import starts_of

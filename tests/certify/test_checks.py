@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgolf.certify import checks
+from pgolf.certify.checks import laws as checks
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.evaluate.sliding import Sliding

@@ -1,0 +1,82 @@
+"""L18 and L21: three seeds of one config, and none of them chosen."""
+
+import math
+from itertools import combinations
+
+from pgolf.certify.dossier import Dossier
+from pgolf.certify.verdict import Rule, Verdict
+
+SEEDS = 3
+ROUNDED = 5e-6  # bits per byte: what reported means are rounded to
+
+
+def seeds_share_one_config(d: Dossier) -> Verdict:
+    """L18: at least three seeds, each another one, of one config and one code."""
+    rule = Rule("L18", "seeds_share_one_config", "run three seeds of one config with one code")
+    seeds = [s.seed for s in d.seeds]
+    if not seeds:
+        return rule.lacks("no table of seeds")
+    if len(set(seeds)) < len(seeds):
+        return rule.judged(False, f"seeds {sorted(seeds)} are not all different", seeds=len(set(seeds)))
+    for what in ("config_digest", "code_digest"):
+        digests = {s.seed: getattr(s, what) for s in d.seeds if getattr(s, what) is not None}
+        if len(set(digests.values())) > 1:
+            usual = max(digests.values(), key=list(digests.values()).count)
+            odd = next(seed for seed, digest in digests.items() if digest != usual)
+            name = what.replace("_digest", "")
+            said = f"seed {odd} is of another {name}: {digests[odd][:12]}, the others of {usual[:12]}"
+            return rule.judged(False, said, seeds=len(seeds))
+    if len(seeds) < SEEDS:
+        said = f"{len(seeds)} of {SEEDS} seeds"
+        return (
+            rule.judged(False, said, seeds=len(seeds)) if d.official else rule.lacks(said, seeds=len(seeds))
+        )
+    if any(s.config_digest is None for s in d.seeds):
+        return rule.lacks(f"{len(seeds)} seeds, but not of which config (config_digest)", seeds=len(seeds))
+    return rule.judged(True, f"{len(seeds)} seeds of one config", seeds=len(seeds))
+
+
+def all_runs_are_disclosed(d: Dossier) -> Verdict:
+    """L21: the reported score is the mean of all runs, not of the best of them."""
+    rule = Rule("L21", "all_runs_are_disclosed", "report the mean of every run that was made")
+    shown = [s.bpb for s in d.seeds if s.bpb is not None]
+    reported = d.reported.bpb
+    if reported is not None and len(shown) > 1:
+        mean = math.fsum(shown) / len(shown)
+        if abs(mean - reported) > ROUNDED + 0.5e-5:
+            best = " (the best of them)" if abs(min(shown) - reported) <= ROUNDED else ""
+            said = f"{reported:.6f} is reported{best}, the {len(shown)} seeds shown have a mean of {mean:.6f}"
+            return rule.judged(False, said, reported=reported, mean=mean)
+    if d.runs is None:
+        return rule.lacks("runs are not disclosed (all_runs)")
+    every = [s.bpb for s in d.runs if s.bpb is not None]
+    hidden = {s.seed for s in d.seeds} - {s.seed for s in d.runs}
+    if hidden:
+        return rule.judged(
+            False, f"seed {min(hidden)} is reported and not among the {len(d.runs)} runs disclosed"
+        )
+    if not every:
+        return rule.lacks("the disclosed runs have no val_bpb")
+    mean = math.fsum(every) / len(every)
+    told = reported if reported is not None else (math.fsum(shown) / len(shown) if shown else None)
+    if told is None:
+        return rule.lacks("no score is reported")
+    if abs(told - mean) <= ROUNDED + 0.5e-5:
+        return rule.judged(
+            True, f"{told:.6f} is the mean of all {len(every)} runs", all_runs=len(every), mean=mean
+        )
+    many = _chosen(sorted(every), told)
+    which = f"the best {many} of {len(every)} runs" if many else f"no mean of the {len(every)} runs"
+    return rule.judged(False, f"{told:.6f} is {which}, all of which have a mean of {mean:.6f}",
+                       all_runs=len(every), mean=mean)  # fmt: skip
+
+
+def _chosen(scores: list[float], told: float) -> int | None:
+    """How many of the runs, the best ones first, the reported mean is of."""
+    for many in range(1, len(scores)):
+        if abs(math.fsum(scores[:many]) / many - told) <= ROUNDED + 0.5e-5:
+            return many
+        few = combinations(scores, many) if len(scores) <= 10 else ()
+        if any(abs(math.fsum(some) / many - told) <= ROUNDED for some in few):
+            return many
+    return None
