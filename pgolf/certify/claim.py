@@ -119,6 +119,13 @@ class Claim(Section):
     reload: bool | None = None
 
 
+def is_claim(file: Path) -> bool:
+    """Whether a path is of a claim, and not of a trial's result.json."""
+    if file.suffix != ".json" or not file.is_file():
+        return False
+    return b'"config_digest"' not in file.read_bytes() or b'"stages"' not in file.read_bytes()
+
+
 def read_claim(file: Path) -> Dossier:
     """A claim's dossier.
 

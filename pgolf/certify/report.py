@@ -53,7 +53,9 @@ def render(report: Mapping[str, Any]) -> Group:
     for name, answer in report.get("checks", {}).items():
         word, style = STYLES[answer == "holds"]
         table.add_row("", Text(word, style=style), name, LAWS[name] if answer == "holds" else answer)
-    for rule, said in report.get("rules", {}).items():
+    for rule, said in sorted(
+        report.get("rules", {}).items(), key=lambda item: (item[0][0], int(item[0][1:]))
+    ):
         word, style = STYLES[said["holds"]]
         evidence = Text(said["evidence"], style="" if said["holds"] else style)
         if said.get("remedy"):
