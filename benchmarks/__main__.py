@@ -17,6 +17,7 @@ import torch
 from benchmarks import data
 from benchmarks import training_step as step
 from benchmarks.coding import full_size
+from benchmarks.evaluation import evaluation as evaluations
 from benchmarks.kernels import kernels
 from benchmarks.solvers import solvers as solver_ratios
 from pgolf.formats.quantized import QuantizedModel
@@ -107,6 +108,11 @@ def tokenization(store: Store) -> Rows:
     return data.tokenization()
 
 
+def evaluation(store: Store) -> Rows:
+    """Adaptation in batches, lower states that are kept, windows in batches, and ranks of equal work."""
+    return evaluations()
+
+
 def loaders(store: Store) -> Rows:
     """Batches against a naive loader's."""
     return data.loaders()
@@ -115,7 +121,8 @@ def loaders(store: Store) -> Rows:
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
-        attention, kernels, training_step, tokenization, loaders, muon_batched, solvers, trained, coding, stage_cache
+        attention, kernels, training_step, tokenization, loaders, evaluation, muon_batched, solvers, trained,
+        coding, stage_cache,
     )
 }  # fmt: skip
 
