@@ -439,6 +439,38 @@ def quantize_report(
     console.print(f"written to {where}: {', '.join(quantize_tables.FILES)}", soft_wrap=True)
 
 
+@app.command("memory-report")
+def memory_report(
+    run_: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the files; default runs/NAME/memory-report.")
+    ] = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a trial's memories proposed and what that was worth: expected and realized gain, calibration, where from.
+
+    Prints the tables and writes report.json, report.md and report.png. Example: `pgolf memory-report '#1'`
+    """
+    from pgolf.stage import Store
+    from services import memory_report as reports
+
+    result, _ = _resolved(run_, store, tracking_uri)
+    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / "memory-report"
+    if where.exists() and not where.is_dir():
+        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    report = reports.report_of(result, Store(store))
+    reports.write(report, where)
+    if as_json:
+        print(json.dumps(report.plain(), indent=1))
+        return
+    console = Console(highlight=False)
+    console.width = max(console.width, REPORT_WIDTH)
+    console.print(reports.render(report))
+    console.print(f"written to {where}: {', '.join(reports.FILES)}", soft_wrap=True)
+
+
 @app.command()
 def reproduce(
     run_: RunArgument,

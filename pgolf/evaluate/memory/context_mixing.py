@@ -44,7 +44,7 @@ class ContextMixing(MemorySection):
     unigram: bool = True
     match: bool = True  # the longest of the contexts, and what followed it last
     rate: float = Field(0.3, gt=0)
-    lead: float = Field(4.0, ge=0)  # of the network over every other expert, as theta
+    lead: float = Field(2.0, ge=0)  # of the network over every other expert, as theta
 
     @model_validator(mode="after")
     def _has_orders(self) -> "ContextMixing":

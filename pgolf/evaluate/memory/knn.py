@@ -23,9 +23,9 @@ from pgolf.section import RuleBroken
 
 class Knn(MemorySection):
     kind: Literal["knn"] = "knn"
-    mix: float = Field(0.2, gt=0, lt=1)
-    sharpness: float = Field(20.0, gt=0)
-    care: float = Field(0.25, ge=0)
+    mix: float = Field(0.25, gt=0, lt=1)
+    sharpness: float = Field(80.0, gt=0)
+    care: float = Field(0.3, ge=0)
     window: int = Field(4096, ge=1)  # states of a document that are kept
 
     @model_validator(mode="after")

@@ -18,6 +18,8 @@ class Tilting(Remembering):
     blocks never are.
     """
 
+    GATES = True
+
     def __init__(self, section: MemorySection, base: Predictor, judge: Judge) -> None:
         super().__init__(section, base)
         self.judge = judge

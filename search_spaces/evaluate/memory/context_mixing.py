@@ -10,6 +10,6 @@ def context_mixing(trial: BaseTrial, at: str) -> ContextMixing:
     return ContextMixing(
         orders=ORDERS[trial.suggest_categorical(f"{at}.orders", list(ORDERS))],
         rate=trial.suggest_float(f"{at}.rate", 0.05, 1.0, log=True),
-        lead=trial.suggest_float(f"{at}.lead", 1.0, 6.0),
+        lead=trial.suggest_float(f"{at}.lead", 0.5, 5.0),
         share_documents=trial.suggest_categorical(f"{at}.share_documents", [False, True]),
     )
