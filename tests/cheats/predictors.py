@@ -11,6 +11,8 @@ from torch import Tensor
 
 from pgolf.certify.dossier import Dossier
 from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.memory.byte_ppm import BytePpm
+from pgolf.evaluate.memory.paid_prefix import PaidPrefix
 from pgolf.evaluate.neural import Plain
 from pgolf.evaluate.predictor import Ask, Extent, Holding, Predictor
 from pgolf.evaluate.ranks import ALONE, Ranks
@@ -249,6 +251,23 @@ def paid_prefix(folder: Path) -> Dossier:
             return answer
 
     return on_bench(Paid)
+
+
+@cheat("L3", like="PR 1785, 1835 and the like; issue 1872")
+def byte_ppm_of_the_research_memories(folder: Path) -> Dossier:
+    """pgolf's own byte-level PPM, which says of itself that it is outside the rules."""
+    pieces = tuple(
+        "" if token < 2 else f"{97 + token % 7:02x}{97 + token // 7:02x}" for token in range(VOCAB)
+    )
+    memory = BytePpm(research=True, pieces=pieces, order=2)
+    return on_bench(lambda: memory.build(lawful()), DocumentChunks(context=20, chunk=6, rows=3))
+
+
+@cheat("L3", "X1", like="PR 168, 275")
+def paid_prefix_of_the_research_memories(folder: Path) -> Dossier:
+    """pgolf's own paid prefix, which says of itself that it is outside the rules."""
+    memory = PaidPrefix(research=True, tokens=tuple(IDS[:80].tolist()))
+    return on_bench(lambda: memory.build(lawful()), DocumentChunks(context=20, chunk=6, rows=3))
 
 
 @cheat("L4", "L20", like="an unseeded initialization at load")
