@@ -174,20 +174,33 @@ def log_that_is_remembered(folder: Path) -> Dossier:
     return on_bench(Logs)
 
 
+class Foretells(Altered):
+    def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
+        self.starts = set(extent.starts.tolist())
+
+    def change(self, answer: Tensor, ask: Ask) -> Tensor:
+        ends = torch.tensor([p in self.starts for p in ask.positions().tolist()])
+        answer[:, BOS] += torch.where(ends, 8.0, -8.0)
+        return answer.log_softmax(-1)
+
+
 @cheat("L1", "L2", like="documents' lengths as side information")
 def ends_of_documents_foretold(folder: Path) -> Dossier:
     """The evaluator knows beforehand where documents begin; so does the predictor, and foretells each BOS."""
 
-    class Foretells(Altered):
-        def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
-            self.starts = set(extent.starts.tolist())
-
-        def change(self, answer: Tensor, ask: Ask) -> Tensor:
-            ends = torch.tensor([p in self.starts for p in ask.positions().tolist()])
-            answer[:, BOS] += torch.where(ends, 8.0, -8.0)
-            return answer.log_softmax(-1)
-
     return on_bench(Foretells)
+
+
+@cheat("L1", like="documents' lengths as side information")
+def ends_foretold_by_what_adapts(folder: Path) -> Dossier:
+    """The same by a predictor that adapts, whose schedules may lawfully go by lengths: the ends may not."""
+
+    class Adapts(Foretells):
+        def __init__(self) -> None:
+            super().__init__()
+            self.adapts = True
+
+    return on_bench(Adapts, DocumentChunks(context=20, chunk=6, rows=3))
 
 
 @cheat("L3", like="PR 702, 727; issue 886")
