@@ -118,6 +118,13 @@ def test_one_gated_position_is_found_among_all():
     assert f"target {place}'s own distribution moves" in found.evidence
 
 
+def test_what_goes_wrong_where_windows_meet_shows_in_a_wide_window_too():
+    """The short stream lies within one window of this mode, so it is evaluated in narrower ones as well."""
+    wide = predictors.reading_the_next_window_of_the_batch(Path())
+    wide = Dossier(**{**vars(wide), "evaluate": Sliding(context=1024, stride=64)})
+    assert set(convictions(wide)) == {"L1", "L2", "L4"}
+
+
 def test_where_documents_share_a_window_by_declaration_they_may():
     """The official sliding window reads across documents: who says so is not convicted for it."""
 
