@@ -213,6 +213,8 @@ def _deploy(trial: _Trial, store: Store) -> None:
         if config.evaluate.adaptive:
             trial.add("adapt", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))
         trial.judge()
+    if broken := config.evaluate.outside_rules:
+        trial.infeasible.append(Infeasible(reason="rules", measured=len(broken), limit=0))
 
 
 def _agreed(runtime: Runtime, artifact: Artifact | None) -> Artifact:

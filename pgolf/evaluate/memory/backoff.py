@@ -21,7 +21,6 @@ from pgolf.evaluate.memory.token_tilt import check_orders
 from pgolf.evaluate.predictor import Ask, Predictor, Scored
 from pgolf.section import RuleBroken
 
-
 Found = list[tuple[int, Followers]]  # by length of the context
 
 
@@ -92,7 +91,9 @@ class BackoffPredictor(Counting):
             totals, kinds = found.totals(ask.targets), found.kinds(ask.targets)
             changed |= totals > 0
             whole = totals + self.alpha
-            left = np.divide(self.alpha + self.discount * kinds, whole, out=np.ones(len(whole)), where=totals > 0)
+            left = np.divide(
+                self.alpha + self.discount * kinds, whole, out=np.ones(len(whole)), where=totals > 0
+            )
             p *= tensor(left, p).unsqueeze(1)
             came = (found.counts - self.discount) / whole[found.rows]
             p[tensor(found.rows, p), tensor(found.tokens, p)] += tensor(came, p)

@@ -4,18 +4,19 @@ As it was submitted: of a token of n bytes and probability P each byte is given 
 
     -ln(lambda P^(1/n) + (1 - lambda) ppm(byte j | the bytes before it))
 
-where lambda is `sure` if PPM is confident, its likeliest byte having `confident` or more, else `unsure`. P^(1/n) is a number
-of the token that came and no distribution over bytes, so neither bytes nor tokens sum to one, and what is answered here
-are scores, not log-probabilities: they are what they are, and the scorer's check of sums says by how much they are wrong.
+where lambda is `sure` if PPM is confident, its likeliest byte having `confident` or more, else `unsure`. P^(1/n) is
+a number of the token that came and no distribution over bytes, so neither bytes nor tokens sum to one, and what is
+answered here are scores, not log-probabilities: they are what they are, and the scorer's check of sums says by how
+much they are wrong.
 
-PPM-D of order 5 without exclusion: share (2 c - 1) / 2 n, escape u / 2 n, at last 1 / 256. It is told what is observed.
+PPM-D of order 5 without exclusion: share (2 c - 1) / 2 n, escape u / 2 n, at last 1 / 256. It is told what is
+observed.
 """
 
 from collections import Counter, defaultdict
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
@@ -26,7 +27,9 @@ from pgolf.evaluate.predictor import Ask, Predictor
 
 
 class BytePpm(MemorySection):
-    OUTSIDE_RULES: ClassVar[str | None] = "C2: a score of the realized bytes is no normalized distribution (issue 1872)"
+    OUTSIDE_RULES: ClassVar[str | None] = (
+        "C2: a score of the realized bytes is no normalized distribution (issue 1872)"
+    )
     kind: Literal["byte_ppm"] = "byte_ppm"
     research: Literal[True]  # has to be said
     pieces: tuple[str, ...]  # every token's bytes in hex; "" for those without
@@ -53,7 +56,7 @@ class BytePpmPredictor(Remembering):
         self.seen: dict[int, dict[bytes, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))  # by slot
 
     def mix(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
-        rows = []
+        rows: list[np.ndarray] = []
         for row, wanted in enumerate(ask.wanted):
             slot = ask.slots[row] if ask.slots else -1
             for end in range(ask.lengths[row] - wanted, ask.lengths[row]):

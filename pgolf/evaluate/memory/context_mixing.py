@@ -68,7 +68,9 @@ class ContextMixingPredictor(Counting):
     def forget(self) -> None:
         super().forget()
         self.shared = self.own = self.first
-        self.times = self.used = np.zeros_like(self.first)  # of every bucket, in all rounds and in the document
+        self.times = self.used = np.zeros_like(
+            self.first
+        )  # of every bucket, in all rounds and in the document
         self.moved: dict[int, Floats] = {}  # document -> gradient and uses, of this round
 
     def opened(self) -> None:
@@ -87,7 +89,9 @@ class ContextMixingPredictor(Counting):
             most = np.zeros(ask.targets)
             np.maximum.at(most, found.rows, found.counts)
             share = np.divide(most, totals, out=np.zeros(ask.targets), where=totals > 0)
-            sure = np.searchsorted(COUNTS, totals, "right") * (len(SHARES) + 1) + np.searchsorted(SHARES, share)
+            sure = np.searchsorted(COUNTS, totals, "right") * (len(SHARES) + 1) + np.searchsorted(
+                SHARES, share
+            )
             buckets.append(np.where(totals > 0, sure, -1))
         if self.match:
             hints = longest([(order, found) for order, found in recalled if order > 0])
@@ -120,7 +124,9 @@ class ContextMixingPredictor(Counting):
     def tell(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
         came = targets.cpu().numpy()
         given = np.zeros_like(self.weights)  # p_k(x)
-        given[:, 0] = self.network.gather(1, targets.to(self.network.device).unsqueeze(1)).squeeze(1).cpu().numpy()
+        given[:, 0] = (
+            self.network.gather(1, targets.to(self.network.device).unsqueeze(1)).squeeze(1).cpu().numpy()
+        )
         for number, (found, share) in enumerate(zip(self.experts, self.frequencies, strict=True), 1):
             right = found.tokens == came[found.rows]
             given[found.rows[right], number] = share[right]
@@ -143,10 +149,9 @@ class ContextMixingPredictor(Counting):
         super().share_out(scored)
         parts: dict[int, Floats] = {}
         for moved in self.ranks.gather(self.moved):
-            parts |= moved  # type: ignore[arg-type]
+            parts.update(moved)  # type: ignore[call-overload]
         self.moved = {}
         for document in sorted(parts):  # in one order on every rank
             step, times = parts[document][:, None]
             self.times = self.times + times
             self.shared = self.shared + self.rate * step / np.sqrt(np.maximum(self.times, 1.0))
-

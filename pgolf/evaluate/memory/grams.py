@@ -13,6 +13,7 @@ table would be needed to sort them; blocks ask for some thousand contexts, whose
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -252,6 +253,6 @@ def told(ask: Ask, targets: Int[Tensor, " targets"]) -> tuple[Array, Array]:
     return targets.cpu().numpy().astype(np.int64), ask.positions()
 
 
-def tensor(array: NDArray, like: Tensor) -> Tensor:
+def tensor(array: Any, like: Tensor) -> Tensor:
     """An array where a tensor is."""
     return torch.from_numpy(np.ascontiguousarray(array)).to(like.device)

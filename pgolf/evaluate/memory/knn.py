@@ -2,9 +2,10 @@
 
     p'(y) = (1 - lambda) p(y) + lambda sum over scored i of [y came at i] softmax_i(sharpness cos(h, h_i))
 
-over the last states h of the document's scored positions, the latest `window` of them. lambda is `mix` times the share
-of the kernel's own maximum that the nearest neighbour reaches, exp(sharpness (cos - 1)) to the power of `care`: far from
-everything that was seen the network is left alone. States are the adapting network's, as they were when scored.
+over the last states h of the document's scored positions, the latest `window` of them. lambda is `mix` times the
+share of the kernel's own maximum that the nearest neighbour reaches, exp(sharpness (cos - 1)) to the power of `care`:
+far from everything that was seen the network is left alone. States are the adapting network's, as they were when
+scored.
 """
 
 from typing import Literal
@@ -57,7 +58,7 @@ class KnnPredictor(Remembering):
 
     def mix(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
         states = torch.nn.functional.normalize(self.base.states().double(), dim=1)
-        self.states, parts = states, []
+        self.queries, parts = states, []
         self.caches: list[tuple[int, Tensor, Tensor]] = []  # first target, its distributions, nearest places
         first = 0
         slots = ask.slots or (-1,) * len(ask.windows)
@@ -76,8 +77,8 @@ class KnnPredictor(Remembering):
         return torch.cat(parts)
 
     def tell(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
-        places = torch.from_numpy(ask.positions()).to(self.states.device)
-        told = (self.states, targets.to(self.states.device), places)
+        places = torch.from_numpy(ask.positions()).to(self.queries.device)
+        told = (self.queries, targets.to(self.queries.device), places)
         for row, news in enumerate(zip(*(x.split(ask.wanted) for x in told), strict=True)):
             slot = ask.slots[row]
             for kept, new in zip((self.keys, self.tokens, self.places), news, strict=True):

@@ -65,8 +65,8 @@ class MatchModelPredictor(Tilting):
         at = np.searchsorted(self.lengths, known[:, LENGTH])
         rows = np.zeros(len(at), dtype=np.int64) if owner is None else owner
         told = self.shared if owner is None else self.own
-        np.add.at(told, (rows, 0, at), hits)
-        np.add.at(told, (rows, 1, at), 1.0)
+        np.add.at(told[:, 0], (rows, at), hits)
+        np.add.at(told[:, 1], (rows, at), 1.0)
 
     def tell(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
         super().tell(ask, targets)

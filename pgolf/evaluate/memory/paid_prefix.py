@@ -17,7 +17,9 @@ from pgolf.evaluate.predictor import Ask, Predictor
 
 
 class PaidPrefix(MemorySection):
-    OUTSIDE_RULES: ClassVar[str | None] = "C1: the artifact holds tokens of the text that it is scored on (PR 168, 275)"
+    OUTSIDE_RULES: ClassVar[str | None] = (
+        "C1: the artifact holds tokens of the text that it is scored on (PR 168, 275)"
+    )
     kind: Literal["paid_prefix"] = "paid_prefix"
     research: Literal[True]  # has to be said
     tokens: tuple[int, ...]  # from the beginning of the stream

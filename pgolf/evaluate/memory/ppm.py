@@ -55,19 +55,19 @@ class PpmPredictor(Counting):
             if not len(found.rows):
                 continue
             offered[found.rows, found.tokens] = True
-            share, escape = self._shares(found, rows, offered.all(1))
+            share, escape = self._shares(found, rows, np.all(offered, axis=1))
             p[found.rows, found.tokens] = left[found.rows] * share
             left = left * escape
         if not offered.any():
             return below
-        rest = below.masked_fill(tensor(offered, below), -torch.inf).log_softmax(1)  # not a number where all are
+        rest = below.masked_fill(tensor(offered, below), -torch.inf).log_softmax(
+            1
+        )  # not a number where all are
         rest = rest.exp() * tensor(left, below).unsqueeze(1)
         whole = torch.where(tensor(offered, below), tensor(p, below), rest)
-        return whole.log().where(tensor(offered.any(1), below).unsqueeze(1), below)
+        return whole.log().where(tensor(np.any(offered, axis=1), below).unsqueeze(1), below)
 
-    def _shares(
-        self, found: Followers, rows: int, full: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _shares(self, found: Followers, rows: int, full: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of each follower, and of the escape by row: 1 where nothing followed."""
         totals, kinds = found.totals(rows), found.kinds(rows)
         weights, whole = (found.counts, totals + kinds) if self.by_c else (2 * found.counts - 1, 2 * totals)
