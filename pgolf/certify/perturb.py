@@ -311,7 +311,8 @@ def perturb(
 def _foretold(moved: Moved, ending: Answer, going_on: Answer, j: int) -> None:
     """How much likelier BOS is at `j` where the document does end there."""
     if ending.rows is not None and going_on.rows is not None:
-        moved.foretold.append(float(np.nan_to_num(ending.rows[j, BOS] - going_on.rows[j, BOS])))
+        there, elsewhere = ending.rows[j, BOS], going_on.rows[j, BOS]
+        moved.foretold.append(0.0 if there == elsewhere else float(np.nan_to_num(there - elsewhere)))
 
 
 def _compare(

@@ -201,3 +201,20 @@ def test_shards_of_other_names_are_found(tmp_path):
         assert read(tmp_path, tokens=".").scored
     with pytest.raises(DataError, match="the select split has a shard"):
         assert read(tmp_path, tokens=".", split="select").scored
+
+
+def test_each_claim_has_its_own_helpers(tmp_path):
+    """Of two folders with files of the same names, each is read for its own claim."""
+    answers = []
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        home = tmp_path / name
+        home.mkdir()
+        shards(home)
+        (home / "helper_here.py").write_text(f"VALUE = {value}\n")
+        (home / "loop.py").write_text(
+            "import numpy as np\nfrom helper_here import VALUE\n\n"
+            "def evaluate(tokens, counts):\n    return np.full(len(tokens), VALUE)\n"
+        )
+        found = read(home, tokens="shards", evaluator="loop.py:evaluate", vocab_size=24, probe=PROBE)
+        answers.append(float(found.trial.first.nll[1]))
+    assert answers == [1.0, 2.0]

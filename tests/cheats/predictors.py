@@ -11,6 +11,8 @@ from torch import Tensor
 
 from pgolf.certify.dossier import Dossier
 from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.memory.byte_ppm import BytePpm
+from pgolf.evaluate.memory.paid_prefix import PaidPrefix
 from pgolf.evaluate.neural import Plain
 from pgolf.evaluate.predictor import Ask, Extent, Holding, Predictor
 from pgolf.evaluate.ranks import ALONE, Ranks
@@ -172,20 +174,33 @@ def log_that_is_remembered(folder: Path) -> Dossier:
     return on_bench(Logs)
 
 
+class Foretells(Altered):
+    def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
+        self.starts = set(extent.starts.tolist())
+
+    def change(self, answer: Tensor, ask: Ask) -> Tensor:
+        ends = torch.tensor([p in self.starts for p in ask.positions().tolist()])
+        answer[:, BOS] += torch.where(ends, 8.0, -8.0)
+        return answer.log_softmax(-1)
+
+
 @cheat("L1", "L2", like="documents' lengths as side information")
 def ends_of_documents_foretold(folder: Path) -> Dossier:
     """The evaluator knows beforehand where documents begin; so does the predictor, and foretells each BOS."""
 
-    class Foretells(Altered):
-        def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
-            self.starts = set(extent.starts.tolist())
-
-        def change(self, answer: Tensor, ask: Ask) -> Tensor:
-            ends = torch.tensor([p in self.starts for p in ask.positions().tolist()])
-            answer[:, BOS] += torch.where(ends, 8.0, -8.0)
-            return answer.log_softmax(-1)
-
     return on_bench(Foretells)
+
+
+@cheat("L1", like="documents' lengths as side information")
+def ends_foretold_by_what_adapts(folder: Path) -> Dossier:
+    """The same by a predictor that adapts, whose schedules may lawfully go by lengths: the ends may not."""
+
+    class Adapts(Foretells):
+        def __init__(self) -> None:
+            super().__init__()
+            self.adapts = True
+
+    return on_bench(Adapts, DocumentChunks(context=20, chunk=6, rows=3))
 
 
 @cheat("L3", like="PR 702, 727; issue 886")
@@ -249,6 +264,23 @@ def paid_prefix(folder: Path) -> Dossier:
             return answer
 
     return on_bench(Paid)
+
+
+@cheat("L3", like="PR 1785, 1835 and the like; issue 1872")
+def byte_ppm_of_the_research_memories(folder: Path) -> Dossier:
+    """pgolf's own byte-level PPM, which says of itself that it is outside the rules."""
+    pieces = tuple(
+        "" if token < 2 else f"{97 + token % 7:02x}{97 + token // 7:02x}" for token in range(VOCAB)
+    )
+    memory = BytePpm(research=True, pieces=pieces, order=2)
+    return on_bench(lambda: memory.build(lawful()), DocumentChunks(context=20, chunk=6, rows=3))
+
+
+@cheat("L3", "X1", like="PR 168, 275")
+def paid_prefix_of_the_research_memories(folder: Path) -> Dossier:
+    """pgolf's own paid prefix, which says of itself that it is outside the rules."""
+    memory = PaidPrefix(research=True, tokens=tuple(IDS[:80].tolist()))
+    return on_bench(lambda: memory.build(lawful()), DocumentChunks(context=20, chunk=6, rows=3))
 
 
 @cheat("L4", "L20", like="an unseeded initialization at load")

@@ -10,6 +10,11 @@ from pgolf.certify.checks.predictions import predictions_see_the_past_alone
 from pgolf.certify.dossier import Dossier
 from pgolf.evaluate.blocks import Blocks
 from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.memory.backoff import Backoff
+from pgolf.evaluate.memory.context_mixing import ContextMixing
+from pgolf.evaluate.memory.knn import Knn
+from pgolf.evaluate.memory.match_model import MatchModel
+from pgolf.evaluate.memory.ppm import Ppm
 from pgolf.evaluate.memory.token_tilt import TokenTilt
 from pgolf.evaluate.memory.unigram_cache import UnigramCache
 from pgolf.evaluate.mode import Mode
@@ -21,7 +26,7 @@ from pgolf.evaluate.varlen import Varlen
 from tests.cheats import claims, evaluators, predictors, shards
 from tests.cheats.predictors import Altered
 from tests.cheats.zoo import PROBE, TABLE, ZOO, on_bench
-from tests.nets import network
+from tests.nets import network, small
 
 HOUSES = (predictors, evaluators, shards, claims)  # each adds to the zoo
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -66,6 +71,11 @@ LAWFUL: dict[str, Mode] = {
     "tilt over a cache": DocumentChunks(
         **CHUNKS, memory=TILT.but(round_tokens=20, base=UnigramCache(strength=0.1))
     ),
+    "backoff": DocumentChunks(**CHUNKS, memory=Backoff(orders=(1, 2), share_documents=True, round_tokens=20)),
+    "ppm": DocumentChunks(**CHUNKS, memory=Ppm(orders=(1, 2))),
+    "match model": DocumentChunks(**CHUNKS, memory=MatchModel(lengths=(1, 2))),
+    "context mixing": DocumentChunks(**CHUNKS, memory=ContextMixing(orders=(1, 2))),
+    "knn": DocumentChunks(**CHUNKS, memory=Knn()),
     "tilt over adapters": DocumentChunks(**CHUNKS, ttt=LORA, memory=TokenTilt(orders=(1, 2))),
 }
 
@@ -73,7 +83,7 @@ LAWFUL: dict[str, Mode] = {
 @pytest.mark.parametrize("name", LAWFUL)
 def test_nobody_lawful_is_convicted(name):
     mode = LAWFUL[name]
-    made = on_bench(lambda: mode.predictor(network()), mode)
+    made = on_bench(lambda: mode.predictor(network(small(layers=1))), mode)
     few = PROBE.but(tokens=60, places=8, draws=1, sums=60)
     verdicts = examine(Dossier(**{**vars(made), "probe": few}))
     assert [v.evidence for v in verdicts if v.convicts] == []
@@ -106,6 +116,13 @@ def test_one_gated_position_is_found_among_all():
     found = predictions_see_the_past_alone(made)
     assert found.convicts
     assert f"target {place}'s own distribution moves" in found.evidence
+
+
+def test_what_goes_wrong_where_windows_meet_shows_in_a_wide_window_too():
+    """The short stream lies within one window of this mode, so it is evaluated in narrower ones as well."""
+    wide = predictors.reading_the_next_window_of_the_batch(Path())
+    wide = Dossier(**{**vars(wide), "evaluate": Sliding(context=1024, stride=64)})
+    assert set(convictions(wide)) == {"L1", "L2", "L4"}
 
 
 def test_where_documents_share_a_window_by_declaration_they_may():

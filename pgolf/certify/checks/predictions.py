@@ -80,7 +80,7 @@ def answers_are_distributions(d: Dossier) -> Verdict:
     rows = np.concatenate([a.rows[1:] for a in d.sums if a.rows is not None])
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         off = np.nan_to_num(np.abs(np.exp(rows).sum(1) - 1), nan=np.inf)
-    error, least = float(off.max()), float(np.nan_to_num(rows, nan=-np.inf).min())
+    error, least = float(off.max()), float(np.nan_to_num(rows, nan=-np.inf, neginf=-np.inf).min())
     gated = sum(int(a.differs.sum()) for a in d.sums if a.differs is not None)
     said = (
         f"{len(rows):,} distributions over {d.vocabulary} tokens ({gated:,} of them altered by a memory or mixer) "

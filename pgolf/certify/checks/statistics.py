@@ -7,7 +7,7 @@ from pgolf.certify.dossier import Dossier
 from pgolf.certify.verdict import Rule, Verdict
 
 SEEDS = 3
-ROUNDED = 5e-6  # bits per byte: what reported means are rounded to
+ROUNDED = 1e-5  # bits per byte: reported numbers are rounded to five digits
 
 
 def seeds_share_one_config(d: Dossier) -> Verdict:
@@ -43,7 +43,7 @@ def all_runs_are_disclosed(d: Dossier) -> Verdict:
     reported = d.reported.bpb
     if reported is not None and len(shown) > 1:
         mean = math.fsum(shown) / len(shown)
-        if abs(mean - reported) > ROUNDED + 0.5e-5:
+        if abs(mean - reported) > ROUNDED:
             best = " (the best of them)" if abs(min(shown) - reported) <= ROUNDED else ""
             said = f"{reported:.6f} is reported{best}, the {len(shown)} seeds shown have a mean of {mean:.6f}"
             return rule.judged(False, said, reported=reported, mean=mean)
@@ -61,22 +61,21 @@ def all_runs_are_disclosed(d: Dossier) -> Verdict:
     told = reported if reported is not None else (math.fsum(shown) / len(shown) if shown else None)
     if told is None:
         return rule.lacks("no score is reported")
-    if abs(told - mean) <= ROUNDED + 0.5e-5:
+    if abs(told - mean) <= ROUNDED:
         return rule.judged(
             True, f"{told:.6f} is the mean of all {len(every)} runs", all_runs=len(every), mean=mean
         )
-    many = _chosen(sorted(every), told)
-    which = f"the best {many} of {len(every)} runs" if many else f"no mean of the {len(every)} runs"
-    return rule.judged(False, f"{told:.6f} is {which}, all of which have a mean of {mean:.6f}",
-                       all_runs=len(every), mean=mean)  # fmt: skip
+    said = f"{told:.6f} is {_chosen(sorted(every), told)}, all of which have a mean of {mean:.6f}"
+    return rule.judged(False, said, all_runs=len(every), mean=mean)
 
 
-def _chosen(scores: list[float], told: float) -> int | None:
-    """How many of the runs, the best ones first, the reported mean is of."""
-    for many in range(1, len(scores)):
-        if abs(math.fsum(scores[:many]) / many - told) <= ROUNDED + 0.5e-5:
-            return many
-        few = combinations(scores, many) if len(scores) <= 10 else ()
-        if any(abs(math.fsum(some) / many - told) <= ROUNDED for some in few):
-            return many
-    return None
+def _chosen(scores: list[float], told: float) -> str:
+    """Of which of the runs the reported mean is; `scores` ascend."""
+    runs = f"{len(scores)} runs"
+    for many in range(len(scores) - 1, 0, -1):
+        if abs(math.fsum(scores[:many]) / many - told) <= ROUNDED:
+            return f"the mean of the best {many} of {runs}"
+    for many in range(len(scores) - 1, 0, -1) if len(scores) <= 10 else ():
+        if any(abs(math.fsum(some) / many - told) <= ROUNDED for some in combinations(scores, many)):
+            return f"the mean of {many} of {runs}"
+    return f"no mean of the {runs}"
