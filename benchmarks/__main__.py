@@ -121,7 +121,8 @@ def loaders(store: Store) -> Rows:
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
-        attention, kernels, training_step, tokenization, loaders, muon_batched, solvers, trained, memory, coding, stage_cache
+        attention, kernels, training_step, tokenization, loaders, muon_batched, solvers, trained, memory, coding,
+        stage_cache
     )
 }  # fmt: skip
 
