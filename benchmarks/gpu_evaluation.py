@@ -28,8 +28,9 @@ from pgolf.runtime import Runtime, provenance
 
 RESULTS = Path(__file__).parent / "results"
 VOCAB = 8192
+MANY = 32  # documents whose steps and one document's say what a position costs
 MODES = {"plain": None, "lora": DocumentLora()}
-SHAPES = ((1, 2048), (8, 2048), (64, 512), (64, 2048))  # documents of a batch, positions of a window
+SHAPES = ((1, 2048), (8, 2048), (64, 512), (MANY, 2048))  # documents of a batch, positions of a window
 STEPS, WARM = 4, 2
 
 
@@ -81,8 +82,8 @@ def main() -> int:
             found[f"{name}_step_{rows}x{window}_ms"] = 1000 * step_seconds(net, lora, rows, window)
             found[f"{name}_step_{rows}x{window}_gb"] = torch.cuda.max_memory_allocated() / 1e9
             print(name, rows, window, found[f"{name}_step_{rows}x{window}_ms"], flush=True)
-        small, large = (found[f"{name}_step_{rows}x2048_ms"] / 1000 for rows in (1, 64))
-        a_position = (large - small) / (63 * 2048)
+        small, large = (found[f"{name}_step_{rows}x2048_ms"] / 1000 for rows in (1, MANY))
+        a_position = (large - small) / ((MANY - 1) * 2048)
         overhead = max(small - 2048 * a_position, 0.0) / a_position  # in positions: schedule.OVERHEAD
         batches = grouped(range(len(lengths)), steps, widths, 64, RANKS)
         found[f"{name}_overhead_positions"] = overhead
