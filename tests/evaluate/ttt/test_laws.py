@@ -122,8 +122,12 @@ def test_phases_end_where_documents_do_and_the_last_round_is_not_learned_from():
     assert scored(chunks(PHASED.but(prefix_documents=1, phases=1))).audit().rounds == 2
 
 
-def test_a_network_keeps_no_gradients():
+@pytest.mark.parametrize("name", ["lora", "phased", "stream"])
+def test_the_network_that_was_given_is_left_as_it_was(name):
+    """Else whoever evaluates it next would begin from what this text taught it."""
     built = net()
-    scored(MODES["phased"], built=built)
-    assert all(p.grad is None for p in built.parameters())
+    before = {key: p.detach().clone() for key, p in built.named_parameters()}
+    scored(MODES[name], built=built)
+    for key, p in built.named_parameters():
+        assert torch.equal(p, before[key]) and p.grad is None
     assert torch.is_grad_enabled()
