@@ -19,6 +19,7 @@ from benchmarks import training_step as step
 from benchmarks.coding import full_size
 from benchmarks.evaluation import evaluation as evaluations
 from benchmarks.kernels import kernels
+from benchmarks.memory import memories
 from benchmarks.solvers import solvers as solver_ratios
 from pgolf.formats.quantized import QuantizedModel
 from pgolf.kernels.attention import attend, attend_reference, prepare
@@ -98,6 +99,11 @@ def stage_cache(store: Store) -> Rows:
     return {"first_over_cached": first / again}
 
 
+def memory(store: Store) -> Rows:
+    """Eval-time memory over networks of several qualities: gains, and seconds for a million targets."""
+    return memories(store)
+
+
 def training_step(store: Store) -> Rows:
     """The training loop against a minimal plain-PyTorch loop of the same network."""
     return step.training_step()
@@ -121,7 +127,7 @@ def loaders(store: Store) -> Rows:
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
-        attention, kernels, training_step, tokenization, loaders, evaluation, muon_batched, solvers, trained,
+        attention, kernels, training_step, tokenization, loaders, evaluation, muon_batched, solvers, trained, memory,
         coding, stage_cache,
     )
 }  # fmt: skip

@@ -213,6 +213,8 @@ def _deploy(trial: _Trial, store: Store) -> None:
         if config.evaluate.adaptive:
             trial.add("adapt", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))
         trial.judge()
+    if broken := config.evaluate.outside_rules:
+        trial.infeasible.append(Infeasible(reason="rules", measured=len(broken), limit=0))
 
 
 def _agreed(runtime: Runtime, artifact: Artifact | None) -> Artifact:
@@ -239,9 +241,8 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result | None:
     scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
     if not runtime.leads:
         return None
-    certificate = CERTIFY(
-        store, packed, tokens, scored, runtime=runtime, certify=config.certify, evaluate=config.evaluate
-    )
+    code = store.find(BUNDLED.name, result.stages["bundle"].key) if "bundle" in result.stages else None
+    certificate = _certified(config, store, runtime, packed, tokens, scored, *([code] if code else []))
     stages = dict(result.stages)
     for name, a in (("validate", scored), ("certify", certificate)):
         runtime.report(-1, {STAGE_DONE + name: a.seconds})
@@ -258,6 +259,13 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result | None:
         tuple=result.tuple.but(eval_seconds=seconds),
         infeasible=outcomes,
         status="infeasible" if outcomes else "ok",
+    )
+
+
+def _certified(config: RunConfig, store: Store, runtime: Runtime, *inputs: Artifact) -> Artifact:
+    """The certificate of an artifact, its tokens, its scores, and the bundle that was counted, if there is one."""
+    return CERTIFY(
+        store, *inputs, runtime=runtime, certify=config.certify, evaluate=config.evaluate, rules=config.rules
     )
 
 
@@ -324,9 +332,7 @@ def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runti
         link_or_copy(file, home / ARTIFACT)
         packed = Artifact.of(home)
         scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
-        made = CERTIFY(
-            store, packed, tokens, scored, runtime=runtime, certify=config.certify, evaluate=config.evaluate
-        )
+        made = _certified(config, store, runtime, packed, tokens, scored)
     return dict(json.loads((made.path / CERTIFICATE).read_text()))
 
 

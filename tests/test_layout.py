@@ -30,6 +30,8 @@ STAGES = (
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
 BASES = ("Source", "Mode", "Sgd", "MemorySection", "QuantizerSection", "GroupedQuantizer", "RowGrid")
 SPACE_ELSEWHERE = {
+    "evaluate/memory/byte_ppm": "outside the rules: nothing searches it",
+    "evaluate/memory/paid_prefix": "outside the rules: nothing searches it",
     "data/source": "where the text comes from is the round's choice, not the sampler's",
     "quantize/stage": "the byte target is the rules' cap",
     "train/loop": "assembles the budget and the batch; both are searched by train/budget",
@@ -37,6 +39,7 @@ SPACE_ELSEWHERE = {
 CHOOSERS = {
     "evaluate/adaptation",
     "evaluate/evaluation",
+    "evaluate/memories",
     "data/loader",
     "data/tokenizer",
     "model/carry",

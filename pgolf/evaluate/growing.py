@@ -15,7 +15,7 @@ from torch import Tensor
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Ask, Extent, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
-from pgolf.model.adapter import Adapters, Factors
+from pgolf.model.adapter import Adapters
 from pgolf.model.cache import Cache
 from pgolf.model.gpt import Gpt
 
@@ -48,21 +48,17 @@ class Growing(Neural):
     def hidden(self, ask: Ask, adapters: Sequence[Adapters] = ()) -> Float[Tensor, "targets d"]:
         if not ask.growing:
             return super().hidden(ask, adapters)
+        assert not adapters, "who adapts to documents keeps their past itself (pgolf.evaluate.past)"
+        device, lengths = self.network.device, ask.lengths
         found: dict[int, Tensor] = {}
-        lengths, used = ask.lengths, []
+        used = []
         for length in sorted(set(lengths)):
             rows = [row for row, n in enumerate(lengths) if n == length]
-            whole = len(rows) == len(lengths)
-            part, own = (
-                (ask, adapters) if whole else (ask.rows(rows), [_of(layer, rows) for layer in adapters])
-            )
+            part = ask if len(rows) == len(lengths) else ask.rows(rows)
             kept = self._kept([self._row(ask, row) for row in rows], length)
-            states = self.network.hidden(
-                part.tokens.to(self.network.device), part.starts.to(self.network.device), adapters=own,
-                cache=kept.cache,
-            )  # fmt: skip
-            used.append(kept)
+            states = self.network.hidden(part.tokens.to(device), part.starts.to(device), cache=kept.cache)
             found |= {row: state[-ask.wanted[row] :] for row, state in zip(rows, states, strict=True)}
+            used.append(kept)
         self.kept = used
         self.latest = torch.cat([found[row] for row in range(len(lengths))])
         return self.latest
@@ -82,8 +78,3 @@ class Growing(Neural):
                     kept.rows = rows
                 return kept
         return _Kept(rows, Cache())
-
-
-def _of(layer: Adapters, rows: Sequence[int]) -> Adapters:
-    """A layer's adapters of some rows."""
-    return {name: factors.of(rows) for name, factors in layer.items() if isinstance(factors, Factors)}

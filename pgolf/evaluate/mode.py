@@ -39,7 +39,7 @@ class Mode(Section):
                 "evaluate.kind=document_chunks",
             )
         for memory in self.memory.chain if self.memory is not None else ():
-            if not (memory.share_documents or self.opens_documents):
+            if memory.needs_documents and not self.opens_documents:
                 raise RuleBroken(
                     "evaluate.memory remembers one document after the other, and this mode does not open documents",
                     "share_documents=false",

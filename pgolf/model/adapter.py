@@ -59,10 +59,6 @@ class Factors:
     b: Float[Tensor, "*rows outputs rank"]
     scale: float
 
-    def of(self, rows: Sequence[int]) -> "Factors":
-        """Of some rows of a batch, where each has its own."""
-        return Factors(self.a[list(rows)], self.b[list(rows)], self.scale)
-
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         return self.scale * (x @ self.a.to(x.dtype).mT @ self.b.to(x.dtype).mT)
 

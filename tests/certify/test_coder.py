@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pgolf.certify.coder import decode, encode
 from pgolf.evaluate.blocks import Blocks
@@ -23,7 +21,7 @@ from pgolf.evaluate.varlen import Varlen
 from pgolf.formats.shards import BOS
 from tests.nets import VOCAB, network
 
-NETWORK, SPARE = network(), network()  # who adapts changes its network; it is as it was where a stream begins
+NETWORK = network()
 MODES = {
     "blocks": Blocks(context=7),
     "sliding": Sliding(context=8, stride=3),
@@ -40,11 +38,10 @@ MODES = {
         ),
     ),
 }
-DOCUMENTS = st.lists(st.lists(st.integers(2, VOCAB - 1), max_size=14), min_size=1, max_size=5)
 
 
 def predictor(mode) -> Predictor:
-    return mode.predictor(SPARE if mode.adaptive else NETWORK, Growing)
+    return mode.predictor(network() if mode.adaptive else NETWORK, Growing)
 
 
 def bits(documents: list[list[int]], mode) -> float:
@@ -53,26 +50,29 @@ def bits(documents: list[list[int]], mode) -> float:
     if len(ids) < 2:
         return 0.0
     return math.fsum(
-        score(mode.predictor(SPARE if mode.adaptive else NETWORK), ids, np.ones_like(ids), mode).nll
+        score(mode.predictor(network() if mode.adaptive else NETWORK), ids, np.ones_like(ids), mode).nll
     ) / math.log(2)
 
 
+DOCUMENTS = {
+    "one": [[5, 9, 13, 7, 20, 4, 22]],
+    "short, empty and long": [
+        [5],
+        [],
+        [9, 13],
+        [int(t) for t in np.random.default_rng(3).integers(2, VOCAB, 38)],
+        [],
+    ],
+}
+
+
+@pytest.mark.parametrize("documents", DOCUMENTS.values(), ids=DOCUMENTS.keys())
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
-@settings(max_examples=12)
-@given(documents=DOCUMENTS)
 def test_what_is_coded_comes_back_in_as_many_bytes_as_the_score_says(mode, documents):
     words = encode(predictor(mode), mode, documents)
     assert decode(predictor(mode), mode, [len(d) for d in documents], words) == documents
     expected = bits(documents, mode) / 8
     assert abs(4 * len(words) - expected) <= 0.001 * expected + 8, "the last words of the coder, nothing else"
-
-
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
-def test_a_long_text_costs_what_its_probabilities_say(mode):
-    rng = np.random.Generator(np.random.PCG64(3))
-    documents = [rng.integers(2, VOCAB, n).tolist() for n in (150, 0, 40, 9)]
-    words = encode(predictor(mode), mode, documents)
-    assert 4 * len(words) == pytest.approx(bits(documents, mode) / 8, rel=0.001, abs=8)
 
 
 def test_a_predictor_that_peeks_gains_nothing_and_the_text_is_not_its_own():
@@ -121,8 +121,8 @@ def test_nothing_is_coded_in_nothing():
 def test_what_is_kept_of_earlier_positions_changes_nothing():
     """Growing answers with what it kept are those of a network that is asked anew each time."""
     rng = np.random.Generator(np.random.PCG64(8))
-    documents = [rng.integers(2, VOCAB, n).tolist() for n in (40, 7, 23, 0, 31)]
+    documents = [rng.integers(2, VOCAB, n).tolist() for n in (21, 5, 0, 12)]
     for mode in MODES.values():
         kept = encode(predictor(mode), mode, documents)
-        anew = encode(mode.predictor(SPARE if mode.adaptive else NETWORK), mode, documents)
+        anew = encode(mode.predictor(network() if mode.adaptive else NETWORK), mode, documents)
         assert abs(len(kept) - len(anew)) <= 1

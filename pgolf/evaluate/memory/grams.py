@@ -13,6 +13,7 @@ table would be needed to sort them; blocks ask for some thousand contexts, whose
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,14 +199,17 @@ class Text:
 
 
 class Grams:
-    """Counts for contexts of several lengths, none of which crosses the start of a document."""
+    """Counts for contexts of several lengths, none of which crosses the start of a document.
+
+    The context of no tokens is everything that its owner was told.
+    """
 
     def __init__(self, orders: Iterable[int]) -> None:
         self.orders = tuple(sorted(orders))
-        parts = {1}
+        parts = set(self.orders[:1])
         for order in self.orders:
             while order > 1:
-                parts.add(order)
+                parts |= {order, _half(order)}
                 order = _half(order)
         self._names = {length: Index() for length in sorted(parts)}
         self._counts = {order: Counts() for order in self.orders}
@@ -214,9 +218,9 @@ class Grams:
         """For every order the names of the contexts that are asked for, row after row; -1 for what has none."""
         names: dict[int, Array] = {}
         for length, index in self._names.items():
-            if length == 1:
+            if length < 2:
                 known = text.depth > 0
-                keys = text.owner[:, None] << TOKEN_BITS | text.tokens
+                keys = text.owner[:, None] << TOKEN_BITS | text.tokens * length
             else:
                 back = length - _half(length)
                 late = names[_half(length)]
@@ -249,6 +253,6 @@ def told(ask: Ask, targets: Int[Tensor, " targets"]) -> tuple[Array, Array]:
     return targets.cpu().numpy().astype(np.int64), ask.positions()
 
 
-def tensor(array: NDArray, like: Tensor) -> Tensor:
+def tensor(array: Any, like: Tensor) -> Tensor:
     """An array where a tensor is."""
     return torch.from_numpy(np.ascontiguousarray(array)).to(like.device)

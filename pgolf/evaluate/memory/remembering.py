@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pgolf.evaluate.memories import Memory
 
 SAMPLE = 16  # of the proposals that changed little every 16th place of the stream is logged
-CHANGED = 0.25  # least change of the hint's log-odds that counts as a gated proposal of a mixture
+CHANGED = 0.25  # change of the hint's log-odds from which on a mixture's proposal counts as gated
 EVENT_COLUMNS: dict[str, str] = {
     "memory": "i1", "pos": "i8", "doc": "i4", "h": "i4", "conf": "f4", "match_len": "i2", "count": "i4", "q": "f4",
     "H": "f4", "beta": "f4", "gated": "?", "hit": "?", "nll_base": "f4", "nll_mixed": "f4", "dloss": "f4",
@@ -58,6 +58,11 @@ class MemorySection(Section):
                 "share_documents=true, or leave the memory out",
             )
         return self
+
+    @property
+    def needs_documents(self) -> bool:
+        """Whether it remembers nothing where documents are not opened one after the other."""
+        return not self.share_documents
 
     @property
     def chain(self) -> "list[MemorySection]":
@@ -123,6 +128,8 @@ class Hints:
 class Remembering(Holding):
     """A memory at work. Subclasses fill in `mix`, and what follows it as far as they need it."""
 
+    GATES = False  # whether each hint is let through or not, and believed in for itself
+
     def __init__(self, section: MemorySection, base: Predictor) -> None:
         super().__init__(base)
         self.document, self.share = section.document, section.share_documents
@@ -165,7 +172,7 @@ class Remembering(Holding):
 
     def open(self, documents: Sequence[int]) -> None:
         super().open(documents)
-        self.slots = len(documents)
+        self.slots, self.documents = len(documents), tuple(documents)
         with self.clock:
             self.opened()
 
@@ -203,7 +210,9 @@ class Remembering(Holding):
         super().noted(ask, targets)
         if self.answered is not None:
             with self.clock, torch.inference_mode():
-                self.log.enter(ask, targets.cpu().numpy(), *self.answered, self.shown(), self.extent.starts)
+                self.log.enter(
+                    ask, targets.cpu().numpy(), *self.answered, self.shown(), self.extent.starts, self.GATES
+                )
         self.answered = None
 
     def events(self) -> "list[Log]":
@@ -246,8 +255,9 @@ class Log:
         self.rows: list[dict[str, NDArray]] = []
 
     def enter(
-        self, ask: Ask, targets: Array, below: Tensor, made: Tensor, hints: Hints, starts: Array
+        self, ask: Ask, targets: Array, below: Tensor, made: Tensor, hints: Hints, starts: Array, gates: bool
     ) -> None:
+        """What a mixture believes of a hint is the probability that it comes to give it."""
         here = torch.from_numpy(targets).to(made.device).unsqueeze(1)
         base, mixed = (-x.gather(1, here).squeeze(1).double().cpu().numpy() for x in (below, made))
         self.targets += len(targets)
@@ -262,10 +272,11 @@ class Log:
         p = below[at]
         q, after = below[at, h].cpu().numpy(), made[at, h].cpu().numpy()
         beta = log_odds(after) - log_odds(q)
-        gated = np.abs(beta) > CHANGED
+        gated = np.abs(beta) > (1e-9 if gates else CHANGED)
         kept = gated | (places % SAMPLE == 0)
         columns = {
-            "pos": places, "doc": document, "h": hints.tokens, "conf": hints.conf, "match_len": hints.length,
+            "pos": places, "doc": document, "h": hints.tokens,
+            "conf": hints.conf if gates else np.exp(after), "match_len": hints.length,
             "count": hints.totals, "q": np.exp(q), "H": torch.special.entr(p.exp()).sum(1).cpu().numpy(),
             "beta": beta, "gated": gated, "hit": targets[hints.rows] == hints.tokens, "nll_base": base[hints.rows],
             "nll_mixed": mixed[hints.rows], "dloss": (mixed - base)[hints.rows],

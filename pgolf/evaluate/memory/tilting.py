@@ -18,6 +18,8 @@ class Tilting(Remembering):
     blocks never are.
     """
 
+    GATES = True
+
     def __init__(self, section: MemorySection, base: Predictor, judge: Judge) -> None:
         super().__init__(section, base)
         self.judge = judge
@@ -25,6 +27,10 @@ class Tilting(Remembering):
     def hints(self, ask: Ask) -> Hints:
         """Sorted by row."""
         raise NotImplementedError
+
+    def owners(self, ask: Ask) -> Array:
+        """The slot of each target's document; in a stream the first."""
+        return np.repeat(np.array(ask.slots or np.zeros(len(ask.windows)), dtype=np.int64), ask.wanted)
 
     def learned(self, known: Floats, hits: Floats, owner: Array | None) -> None:
         """Whether proposals were right: of open documents by slot, or (None) of a round."""
@@ -48,9 +54,7 @@ class Tilting(Remembering):
         entropy = torch.special.entr(p.exp()).sum(1).cpu().numpy()
         columns = (hints.conf, hints.totals, hints.length, log_odds(log_q), entropy)
         known = np.stack([c.astype(np.float64) for c in columns], axis=1)
-        owner = np.repeat(np.array(ask.slots or np.zeros(len(ask.windows)), dtype=np.int64), ask.wanted)[
-            hints.rows
-        ]
+        owner = self.owners(ask)[hints.rows]
         rates = self.judge.rates(known, owner)
         betas = self.judge.betas(known, rates)
         self.proposed, self.known, self.owner = hints.but(rates), known, owner

@@ -5,7 +5,10 @@ from optuna.trial import BaseTrial
 from pgolf.evaluate.memory.token_tilt import TokenTilt
 from search_spaces.evaluate.memory.gate import gate
 
-ORDERS = {"records": (16,), "long": (8, 10, 12, 14, 16), "mixed": (3, 4, 6, 8, 16), "short": (1, 2, 3, 4, 6)}
+ORDERS = {  # of every memory that has some: an arm's parameter of one name has one range in all arms
+    "records": (16,), "long": (8, 10, 12, 14, 16), "mixed": (3, 4, 6, 8, 16), "middle": (3, 4, 6),
+    "short": (1, 2, 3, 4),
+}  # fmt: skip
 
 
 def token_tilt(trial: BaseTrial, at: str) -> TokenTilt:
