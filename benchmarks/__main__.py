@@ -17,6 +17,7 @@ import torch
 from benchmarks import data
 from benchmarks import training_step as step
 from benchmarks.coding import full_size
+from benchmarks.evaluation import evaluation as evaluations
 from benchmarks.kernels import kernels
 from benchmarks.memory import memories
 from benchmarks.solvers import solvers as solver_ratios
@@ -113,6 +114,11 @@ def tokenization(store: Store) -> Rows:
     return data.tokenization()
 
 
+def evaluation(store: Store) -> Rows:
+    """Adaptation in batches, lower states that are kept, windows in batches, and ranks of equal work."""
+    return evaluations()
+
+
 def loaders(store: Store) -> Rows:
     """Batches against a naive loader's."""
     return data.loaders()
@@ -121,8 +127,8 @@ def loaders(store: Store) -> Rows:
 BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
-        attention, kernels, training_step, tokenization, loaders, muon_batched, solvers, trained, memory, coding,
-        stage_cache
+        attention, kernels, training_step, tokenization, loaders, evaluation, muon_batched, solvers, trained, memory,
+        coding, stage_cache,
     )
 }  # fmt: skip
 

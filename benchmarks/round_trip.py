@@ -76,7 +76,7 @@ def prose(data: Path) -> RunConfig:
         train=base.train.but(batch_tokens=BATCH_TOKENS, budget=Steps(steps=STEPS)),
         quantize=Gptq(),
         evaluate=DocumentChunks(context=256, chunk=32),
-        rules=base.rules.but(name="bench", artifact_bytes=16_000_000, train_seconds=3600, eval_seconds=3600),
+        rules=base.rules.but(name="bench", artifact_bytes=16_000_000, train_seconds=1e6, eval_seconds=1e6),
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     given.store.mkdir(exist_ok=True)
-    shards, text = prepared(given.train, given.held_out, given.shards_model, given.bytes, given.store)
+    shards, _ = prepared(given.train, given.held_out, given.shards_model, given.bytes, given.store)
     config = with_settings(prose(shards), given.settings)
     store, runtime = Store(given.store), Runtime()
     with runtime.joined():

@@ -511,7 +511,12 @@ def reproduce(
 
 @app.command()
 def certify(
-    run_: Annotated[str, typer.Argument(metavar="RUN_OR_ARTIFACT", help="A run, or an artifact.bin.")],
+    run_: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_ARTIFACT", help="A run, an artifact.bin, or a claim.json of anyone's."
+        ),
+    ],
     config: Annotated[
         str, typer.Option(help="For an artifact: the config whose data and evaluation it is scored with.")
     ] = "laptop_baseline",
@@ -519,16 +524,24 @@ def certify(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score an artifact on the validation split and prove the score: laws, and a lossless round trip.
+    """Score an artifact on the validation split and prove the score: the rules, and a lossless round trip.
 
-    Example: `pgolf certify '#1'`
+    A claim is a JSON file that says what was shipped and reported, and may name a predictor or an evaluator of your
+    own (`"predictor": "mine.py:predictor"`), which is tried out here; a submission.json is one already.
+
+    Example: `pgolf certify '#1'` or `pgolf certify records/mine/submission.json`
     """
-    from pgolf.certify.report import render
+    from pgolf.certify.checks import examine
+    from pgolf.certify.claim import is_claim
+    from pgolf.certify.dossier import Dossier
+    from pgolf.certify.report import render, report_of
     from pgolf.pipeline import certificate_of, certify_artifact, validate
     from pgolf.run import parse_config
     from pgolf.stage import Store
 
-    if Path(run_).suffix == ".bin":
+    if is_claim(Path(run_)):
+        report = report_of(examine(Dossier.read(Path(run_))), claim=run_)
+    elif Path(run_).suffix == ".bin":
         chosen = _config(config, None)
         runtime = _runtime(chosen.rules.gang.but(ranks=1), _Lines())
         chosen.data.check()

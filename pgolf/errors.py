@@ -52,7 +52,7 @@ class RankFailed(PgolfError):
 class Infeasible(Section):
     """One broken limit of a trial: an outcome, recorded, ranked below every feasible trial."""
 
-    reason: str  # artifact_bytes, train_seconds, eval_seconds, diverged, gate, certificate
+    reason: str  # artifact_bytes, train_seconds, eval_seconds, diverged, gate, rules, certificate
     measured: float | None  # None where the quantity is not a number (a diverged loss)
     limit: float
 

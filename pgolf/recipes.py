@@ -6,6 +6,8 @@ scaled down, under the `laptop` profile.
 
 from collections.abc import Callable
 
+from pgolf.certify.perturb import Probe
+from pgolf.certify.stage import Certify
 from pgolf.data.source import PythonStdlib
 from pgolf.errors import ConfigError, nearest
 from pgolf.evaluate.sliding import Sliding
@@ -132,7 +134,7 @@ def tiny() -> RunConfig:
         train=base.train.but(budget=Steps(steps=12), batch_tokens=1024, context=64),
         calibrate=Calibrate(tokens=4096, context=64),
         evaluate=Sliding(context=64, stride=64),
-        certify=base.certify.but(sample_bytes=256),
+        certify=Certify(sample_bytes=256, probe=Probe(tokens=48, places=8, draws=1, sums=200, tried=100)),
     )
 
 

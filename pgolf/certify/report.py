@@ -1,9 +1,36 @@
-"""The certificate for people: one line a law, then the round trip in bytes."""
+"""The certificate: every rule's verdict, signed by the digest of all that it says; for people, one line a rule."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
+
+from pgolf.certify.verdict import Verdict, convicted
+from pgolf.section import digest_of
+
+STYLES = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("n/a", "dim")}
+
+
+def report_of(verdicts: Iterable[Verdict], **more: Any) -> dict[str, Any]:
+    """`{"verdict", "rules": {rule: {"name", "holds", "evidence", ...}}, ..., "digest"}`, plain JSON values.
+
+    Args:
+        more: what else the report says: the subject's digests, a round trip. A `broken` list of other failures
+            fails the report too.
+    """
+    found = list(verdicts)
+    fails = convicted(found) or bool(more.get("broken"))
+    report = {"verdict": "fails" if fails else "holds", "rules": {v.rule: v.plain() for v in found}, **more}
+    return {**report, "digest": digest_of(report)}
+
+
+def is_signed(report: Mapping[str, Any]) -> bool:
+    """Whether the digest is that of what the report says."""
+    said = {k: v for k, v in report.items() if k != "digest"}
+    return bool(report.get("digest") == digest_of(said))
+
 
 LAWS = {
     "score_once": "every target is scored exactly once, from its past",
@@ -16,18 +43,37 @@ LAWS = {
 }
 
 
-def render(report: dict[str, Any]) -> Group:
+def render(report: Mapping[str, Any]) -> Group:
+    """One line a rule, with its evidence; under what fails the way out."""
     holds = report["verdict"] == "holds"
-    lines = [Text(f"certificate {report['verdict']}", style="bold green" if holds else "bold red")]
-    for name, answer in report["checks"].items():
-        good = answer == "holds"
-        lines.append(Text(f"  {'holds' if good else 'FAILS'}  {name:<22} {LAWS[name] if good else answer}",
-                          style="" if good else "red"))  # fmt: skip
-    trip = report["round_trip"]
-    lines.append(Text(
-        f"  {trip['text_bytes']:.0f} bytes of text in {trip['documents']:.0f} document(s) were coded in "
-        f"{trip['coded_bytes']:.0f} bytes; the scorer's bits say {trip['scored_bytes']:.1f}"
-    ))  # fmt: skip
-    lines.append(Text(f"  validation {report['validation_bpb']:.4f} bits per byte; artifact SHA-256 "
-                      f"{report['artifact_sha256'][:16]}; digest {report['digest'][:16]}"))  # fmt: skip
+    table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
+    for column in ("rule", "verdict", "name"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("evidence", ratio=1)
+    for name, answer in report.get("checks", {}).items():
+        word, style = STYLES[answer == "holds"]
+        table.add_row("", Text(word, style=style), name, LAWS[name] if answer == "holds" else answer)
+    for rule, said in sorted(
+        report.get("rules", {}).items(), key=lambda item: (item[0][0], int(item[0][1:]))
+    ):
+        word, style = STYLES[said["holds"]]
+        evidence = Text(said["evidence"], style="" if said["holds"] else style)
+        if said.get("remedy"):
+            evidence.append(f"\nway out: {said['remedy']}", style="yellow")
+        table.add_row(rule, Text(word, style=style), Text(said["name"].replace("_", " ")), evidence)
+    lines: list[Any] = [
+        Text(f"certificate {report['verdict']}", style="bold green" if holds else "bold red"),
+        table,
+    ]
+    lines += [Text(f"  {broken}", style="bold red") for broken in report.get("broken", ())]
+    if (trip := report.get("round_trip")) is not None:
+        lines.append(Text(
+            f"{trip['text_bytes']:,.0f} bytes of text in {trip['documents']:.0f} document(s) were coded in "
+            f"{trip['coded_bytes']:,.0f} bytes; the scorer's bits say {trip['scored_bytes']:,.1f}"
+        ))  # fmt: skip
+    if "validation_bpb" in report:
+        lines.append(Text(f"validation {report['validation_bpb']:.4f} bits per byte"))
+    if "artifact_sha256" in report:
+        lines.append(Text(f"artifact SHA-256 {report['artifact_sha256'][:16]}"))
+    lines.append(Text(f"digest {report['digest'][:16]}"))
     return Group(*lines)

@@ -76,10 +76,15 @@ class DocumentChunks(Mode):
         for chunk in sorted({self.chunk_of(int(lengths[d])) for d in documents}):
             members = [d for d in documents if self.chunk_of(int(lengths[d])) == chunk]
             steps = [-(-int(lengths[d]) // chunk) for d in members]
-            widths = [min(int(lengths[d]), self.context) for d in members]
-            for batch, cost in grouped(members, steps, widths, self.rows, ranks):
+            positions = [self._positions(int(lengths[d]), chunk) for d in members]
+            for batch, cost in grouped(members, steps, positions, self.rows, ranks):
                 found.append(Batch(tuple(batch), self._steps(extent, batch, chunk), cost))
         return sorted(found, key=lambda b: -b.cost)
+
+    def _positions(self, targets: int, chunk: int) -> int:
+        """Of all windows of a document."""
+        ends = np.minimum(np.arange(chunk, targets + chunk, chunk), targets)
+        return int(np.minimum(ends, self.context).sum())
 
     def _steps(self, extent: Extent, documents: list[int], chunk: int) -> list[Step]:
         starts, lengths = extent.starts[documents], extent.lengths[documents]

@@ -1,18 +1,20 @@
 """Who scores what, and when: rounds, batches of documents that advance in step, and ranks of equal work.
 
 A round's batches are independent of one another, so they may go to any rank in any order; what a round taught is
-known from the next round on. A document of n targets in chunks of c takes ceil(n / c) steps, one after the other,
-so a batch takes
+known from the next round on. A document of n targets in chunks of c takes ceil(n / c) steps, one after the other, in
+windows that grow to the context. So a batch takes
 
-    steps of its longest document x (OVERHEAD + rows x window)      positions
+    steps of its longest document x OVERHEAD + positions of all its documents' windows
 
-and the longest batch bounds the clock from below however many ranks there are. Documents of like lengths go
-together, as many as keep a batch within its share of the work: few of the longest ones, many short ones. In records
-64 documents went into every batch, and one rank spent 80 % of the clock on the batch of the longest 64 while the
-others waited (PR 1855). Batches go to ranks longest first, each to the rank with the least work so far (LPT, within
-4/3 of the best), so who scores what is known beforehand and is the same every time.
+Who shares a batch decides the first term alone, and batches of as many as fit, longest documents first, keep it
+least. But the longest batch bounds the clock from below however many ranks there are: in records 64 documents went
+into every batch, and one rank held the batch of the longest 64 for a third of the clock while the others waited for
+the round's end (PR 1855). So batches that cost more than some cap get fewer documents, with the cap that makes the
+round shortest. Batches go to ranks longest first, each to the rank with the least work so far (LPT, within 4/3 of
+the best), so who scores what is known beforehand and is the same every time.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +23,8 @@ from numpy.typing import NDArray
 
 from pgolf.evaluate.predictor import Windows
 
-OVERHEAD = 8192  # positions that a step costs however small it is (kernel launches, the optimizer)
-PARTS = 4  # batches a rank should get at least, so that the last ones even out
-ALIKE = 0.9  # least share of its batch's steps that a document has
+OVERHEAD = 16_384  # positions that a step costs however small it is (kernel launches, the optimizer)
+LOWER = 0.9  # the next cap that is tried, as a share of the one before
 
 
 @dataclass(frozen=True)
@@ -48,35 +49,38 @@ Round = list[Batch]
 
 
 def grouped(
-    documents: Sequence[int], steps: Sequence[int], widths: Sequence[int], most: int, ranks: int
+    documents: Sequence[int], steps: Sequence[int], positions: Sequence[int], most: int, ranks: int
 ) -> list[tuple[list[int], float]]:
     """Documents in batches, longest first, with what each costs.
 
     Args:
         documents: numbers of the documents.
         steps: each document's steps.
-        widths: positions of each document's widest window.
+        positions: of each document's windows, all together.
         most: documents of a batch.
     """
-    order = sorted(range(len(documents)), key=lambda i: (-steps[i], -widths[i], documents[i]))
-    alone = [steps[i] * (OVERHEAD + widths[i]) for i in order]
-    share = sum(steps[i] * (OVERHEAD / most + widths[i]) for i in order) / (ranks * PARTS)
-    cap = max([share, *alone[:1]])
-    found: list[tuple[list[int], float]] = []
-    at = 0
-    while at < len(order):
-        first = order[at]
-        rows = 1
-        while (
-            rows < most
-            and at + rows < len(order)
-            and steps[order[at + rows]] >= ALIKE * steps[first]
-            and steps[first] * (OVERHEAD + (rows + 1) * widths[first]) <= cap
-        ):
-            rows += 1
-        members = [documents[i] for i in order[at : at + rows]]
-        found.append((members, steps[first] * (OVERHEAD + rows * widths[first])))
-        at += rows
+    order = sorted(range(len(documents)), key=lambda i: (-steps[i], -positions[i], documents[i]))
+    sorted_steps, work = np.array([steps[i] for i in order]), np.array([positions[i] for i in order])
+    made = _packed(sorted_steps, work, most, math.inf)
+    best = makespan([cost for *_, cost in made], ranks), made
+    cap, least = max(cost for *_, cost in made), float((OVERHEAD * sorted_steps + work).max())
+    while (cap := cap * LOWER) > least * LOWER:
+        made = _packed(sorted_steps, work, most, cap)
+        best = min(best, (makespan([cost for *_, cost in made], ranks), made), key=lambda found: found[0])
+    return [([documents[i] for i in order[begin:end]], cost) for begin, end, cost in best[1]]
+
+
+def _packed(
+    steps: NDArray[np.int64], work: NDArray[np.int64], most: int, cap: float
+) -> list[tuple[int, int, float]]:
+    """Batches (begin, end, cost) of sorted documents that cost no more than `cap`, but for those of one."""
+    done, at, found = np.append(0, work.cumsum()), 0, []
+    while at < len(steps):
+        begun = OVERHEAD * float(steps[at])
+        fitting = int(np.searchsorted(done, done[at] + cap - begun, side="right")) - 1
+        end = max(min(fitting, at + most, len(steps)), at + 1)
+        found.append((at, end, begun + float(done[end] - done[at])))
+        at = end
     return found
 
 

@@ -233,8 +233,9 @@ def _ancestry(events: Events, scores: Events, starts: NDArray[np.int64], known: 
         if kind == Kind.SCORE:
             if most[before] >= 0:
                 lead = max(most[before] - begin, -(1 << 62) if lead is None else lead)
-                document = int(starts[max(int(np.searchsorted(starts, begin - 1, side="right")) - 1, 0)])
-                apart = apart and least[before] > document
+                own = max(int(np.searchsorted(starts, begin - 1, side="right")) - 1, 0)
+                last = int(starts[own + 1]) if own + 1 < len(starts) else np.iinfo(np.int64).max
+                apart = apart and least[before] > starts[own] and most[before] <= last
                 if most[before] >= begin and (overlap := _overlap(before, begin, end, told, parent)):
                     broken = f"target {overlap} was scored by a state that had been told it"
                     break

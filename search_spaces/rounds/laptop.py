@@ -11,7 +11,7 @@ from pgolf.data.source import PythonStdlib
 from pgolf.recipes import laptop_baseline, laptop_late, laptop_solved
 from pgolf.run import RunConfig
 from search_spaces.data.tokenizer import tokenizer
-from search_spaces.evaluate.sliding import sliding
+from search_spaces.evaluate.evaluation import evaluation
 from search_spaces.model.gpt import gpt
 from search_spaces.optim.optimizer import optim
 from search_spaces.pack.packer import packer
@@ -21,6 +21,7 @@ from search_spaces.train.budget import budget
 from search_spaces.warm import params_of
 
 TRAIN_TOKENS = 204_800
+DOCUMENTS = 60  # of the select split, about
 
 
 def space(trial: BaseTrial) -> RunConfig:
@@ -36,7 +37,7 @@ def space(trial: BaseTrial) -> RunConfig:
         quantize=quantize,
         calibrate=calibrate,
         pack=packer(trial, "pack"),
-        evaluate=sliding(trial, "evaluate", context),
+        evaluate=evaluation(trial, "evaluate", context, documents=DOCUMENTS),
     )
 
 

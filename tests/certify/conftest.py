@@ -46,7 +46,12 @@ def deploy(root: Path, model: "Tokenizer", documents: list[bytes]) -> Scored:
     packed.mkdir(parents=True)
     tokens.mkdir(parents=True)
     (tokens / TOKENIZER).write_bytes(model.model)
-    for split, chosen in (("train", documents), ("select", documents[:9]), ("validation", documents[9:21])):
+    splits = {
+        "train": [d for d in documents if d not in documents[9:21]],
+        "select": documents[:9],
+        "validation": documents[9:21],
+    }
+    for split, chosen in splits.items():
         ids = model.stream(chosen)
         write_shard(tokens / shard_name(split), ids)
         write_shard(tokens / sidecar_name(split), model.byte_counts(ids))

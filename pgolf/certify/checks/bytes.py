@@ -1,0 +1,157 @@
+"""L8 and L9: the denominator is the text's own bytes, and all of the split is scored.
+
+Every cheap record that was wrong had another denominator or another split, and both can be read off the reported
+numbers alone: implied bytes = targets * loss / (ln 2 * bpb) are known for every published split.
+"""
+
+import math
+
+import numpy as np
+
+from pgolf.certify.checks import laws
+from pgolf.certify.dossier import Dossier, Reported
+from pgolf.certify.verdict import Rule, Verdict
+from pgolf.data.published import SPLITS, TOLERANCE, VALIDATION_DOCUMENTS, WINDOW, Split
+from pgolf.formats.shards import BOS
+
+SUMS = 1e-4  # relative: reported numbers are rounded
+
+
+def bytes_are_the_text(d: Dossier) -> Verdict:
+    """L8: sidecar and text agree, the reported sums agree with both, and published splits with what is known."""
+    rule = Rule("L8", "bytes_are_the_text",
+                "count the UTF-8 bytes of the text that the scored tokens stand for, each once")  # fmt: skip
+    r = d.reported
+    sizes = {"val_bytes": r.bytes, "val_tokens": r.tokens, "implied_bytes": implied_bytes(r)}
+    measured = {k: v for k, v in sizes.items() if v is not None}
+    said = [part for part in (_text(d), _sums(d), _implied(d), _pinned(d)) if part is not None]
+    if not said:
+        return rule.lacks("no byte counts: `tokens` with sidecars and tokenizer, or val_tokens, val_loss and val_bpb",
+                          **measured)  # fmt: skip
+    broken = [text for holds, text in said if not holds]
+    return rule.judged(not broken, "; ".join(broken or [text for _, text in said]), **measured)
+
+
+def implied_bytes(r: Reported) -> float | None:
+    """What the reported loss and bits per byte were divided by."""
+    if r.bpb is None or r.loss is None or r.tokens is None or r.bpb <= 0:
+        return None
+    return r.tokens * r.loss / (math.log(2) * r.bpb)
+
+
+def _text(d: Dossier) -> tuple[bool, str] | None:
+    """The counts under the stream against the text that its tokens decode to."""
+    if d.scored is None or d.tokens is None or d.processor is None:
+        return None
+    tokens, counts = d.scored
+    total = int(counts[1:].sum(dtype=np.int64))
+    if d.tokenizer is not None:
+        if int(tokens.max(initial=0)) >= d.tokenizer.vocab_size:
+            return False, f"token {int(tokens.max())} is none of the tokenizer's {d.tokenizer.vocab_size}"
+        found = d.findings.get("counts_are_the_tokens_bytes")
+        if found is not None and found.verdict == "broken":
+            return False, found.evidence
+        broken = laws.bytes_are_the_text(tokens, counts, d.tokenizer)
+        return (False, broken) if broken else (True, f"{total:,} bytes counted are the text's")
+    starts = np.flatnonzero(
+        tokens == BOS
+    )  # no piece is U+2581: its bytes decode to that sign, and it is a space
+    text = sum(
+        len(d.processor.decode(tokens[a + 1 : b].tolist()).replace("▁", " ").encode())
+        for a, b in zip(starts, [*starts[1:], len(tokens)], strict=True)
+    )
+    near = abs(total - text) <= TOLERANCE * text
+    return near, f"{total:,} bytes are counted for {text:,} of text ({total / max(text, 1) - 1:+.2%})"
+
+
+def _sums(d: Dossier) -> tuple[bool, str] | None:
+    """The reported numbers against ledger and sidecar."""
+    r = d.reported
+    if d.nll is not None and d.scored is not None and r.bpb is not None and len(d.nll) == len(d.scored[1]):
+        total = int(d.scored[1][1:].sum(dtype=np.int64))
+        again = math.fsum(d.nll) / math.log(2) / total if total else math.inf
+        if not math.isclose(again, r.bpb, rel_tol=SUMS):
+            return (
+                False,
+                f"{r.bpb:.6f} bits per byte are reported, the ledger's bits over {total:,} bytes are {again:.6f}",
+            )
+    if r.bytes is not None and d.scored is not None:
+        total = int(d.scored[1][1:].sum(dtype=np.int64))
+        if abs(r.bytes - total) > TOLERANCE * total:
+            return False, f"{r.bytes:,} bytes are reported, the scored tokens stand for {total:,}"
+    if (
+        r.bytes is not None
+        and (implied := implied_bytes(r)) is not None
+        and abs(implied / r.bytes - 1) > SUMS
+    ):
+        return False, f"{r.bytes:,} bytes are reported, loss and bits per byte were divided by {implied:,.0f}"
+    return None
+
+
+def _implied(d: Dossier) -> tuple[bool, str] | None:
+    """Where no other is known, the counts of the stream are what the reported numbers imply."""
+    implied, r = implied_bytes(d.reported), d.reported
+    if implied is None or d.scored is None or r.tokens != len(d.scored[0]) - 1:
+        return None
+    total = int(d.scored[1][1:].sum(dtype=np.int64))
+    if abs(implied / total - 1) > SUMS:
+        return (
+            False,
+            f"loss and bits per byte imply {implied:,.0f} bytes, the scored tokens stand for {total:,}",
+        )
+    return True, f"implied bytes {implied:,.0f}"
+
+
+def _pinned(d: Dossier) -> tuple[bool, str] | None:
+    """A published split, known by its targets, has known bytes."""
+    r = d.reported
+    split = split_of(r.tokens)
+    counted = implied_bytes(r) if implied_bytes(r) is not None else r.bytes
+    if split is None or counted is None:
+        return None
+    off = counted / split.text_bytes - 1
+    said = f"{split.name}: {counted:,.0f} bytes against {split.text_bytes:,} published ({off:+.2%})"
+    if split.look_up_bytes and abs(counted / split.look_up_bytes - 1) <= TOLERANCE:
+        said += ": case operators are counted as text"
+    return abs(off) <= TOLERANCE, said
+
+
+def split_of(targets: int | None) -> Split | None:
+    """The published split with so many targets."""
+    return next((s for s in SPLITS if targets is not None and 0 <= targets - s.scored_tokens < WINDOW), None)
+
+
+def covers_the_split(d: Dossier) -> Verdict:
+    """L9: every target of the split, and the official split whole."""
+    rule = Rule("L9", "covers_the_split", "score every target of the split that is named")
+    r = d.reported
+    measured = {
+        k: float(v)
+        for k, v in {"val_tokens": r.tokens, "val_documents": r.documents}.items()
+        if v is not None
+    }
+    split = split_of(r.tokens)
+    if d.scored is not None and r.tokens is not None:
+        tokens = len(d.scored[0]) - 1
+        if not 0 <= tokens - r.tokens < WINDOW or (tokens < 100 * WINDOW and r.tokens != tokens):
+            return rule.judged(
+                False, f"{r.tokens:,} targets are reported of a split of {tokens:,}", **measured
+            )
+    if r.documents is not None and (d.official or split is not None) and r.documents != VALIDATION_DOCUMENTS:
+        said = f"{r.documents:,} validation documents, the official split has {VALIDATION_DOCUMENTS:,}"
+        return rule.judged(False, said, **measured)
+    if split is not None and split.documents != VALIDATION_DOCUMENTS:
+        said = f"{r.tokens:,} targets are those of {split.documents:,} documents, not of {VALIDATION_DOCUMENTS:,}"
+        return rule.judged(False, said, **measured)
+    if d.official and r.tokens is not None and split is None:
+        known = ", ".join(f"{s.scored_tokens:,}" for s in SPLITS if s.documents == VALIDATION_DOCUMENTS)
+        return rule.judged(False, f"{r.tokens:,} targets, official splits have {known}", **measured)
+    if (found := d.findings.get("all_validation_documents")) is not None and found.verdict == "broken":
+        return rule.judged(False, found.evidence, **measured)
+    if r.tokens is None:
+        return rule.lacks("no val_tokens")
+    if split is None and d.scored is None:
+        return rule.lacks(
+            f"{r.tokens:,} targets are of no published split, and no tokens were given", **measured
+        )
+    return rule.judged(True, f"all {r.tokens:,} targets" + (f" of {split.name}" if split else ""), **measured)
