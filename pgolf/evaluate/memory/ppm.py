@@ -68,7 +68,7 @@ class PpmPredictor(Counting):
         return whole.log().where(tensor(np.any(offered, axis=1), below).unsqueeze(1), below)
 
     def _shares(self, found: Followers, rows: int, full: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each follower, and of the escape by row: 1 where nothing followed, taken up by nobody where rows are full."""
+        """Of each follower, and of the escape by row: 1 where nothing followed, unused where a row is full."""
         totals, kinds = found.totals(rows), found.kinds(rows)
         weights, whole = (found.counts, totals + kinds) if self.by_c else (2 * found.counts - 1, 2 * totals)
         escape = np.divide(kinds, whole, out=np.ones(rows), where=totals > 0)
