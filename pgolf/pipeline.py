@@ -152,6 +152,21 @@ def run_trial(config: RunConfig, store: Store, runtime: Runtime) -> Result | Non
     return trial.result() if runtime.leads else None
 
 
+def packed_trial(config: RunConfig, store: Store, runtime: Runtime) -> dict[str, Artifact]:
+    """A trial up to its packed artifact, not scored; its stages by name. On one rank.
+
+    Raises:
+        InfeasibleTrial: if it comes to no artifact.
+    """
+    trial = _Trial(config, runtime)
+    _train(trial, store)
+    _quantize(trial, store)
+    trial.add(
+        "pack", PACK(store, trial.made["quantize"], trial.made["bundle"], runtime=runtime, pack=config.pack)
+    )
+    return trial.made
+
+
 def _train(trial: _Trial, store: Store) -> None:
     config, runtime = trial.config, trial.runtime
     tokens = _tokens(trial, store)

@@ -98,7 +98,7 @@ def laptop_adapted() -> RunConfig:
     ttt = DocumentLora(rank=8, alpha=16.0, lr=3e-3)
     return laptop_solved().but(
         name="laptop_adapted",
-        evaluate=DocumentChunks(context=256, chunk=32, ttt=ttt, memory=ContextMixing()),
+        evaluate=DocumentChunks(context=256, chunk=64, ttt=ttt, memory=ContextMixing()),
     )
 
 
