@@ -205,10 +205,7 @@ class DocumentLoraPredictor(Holding):
         _, leaves, logits = self.kept
         self.kept = None
         on = [row for row, ends in enumerate(ask.ends) if not ends]
-        weights = [
-            (0.0 if ends else 1 / n) for n, ends in zip(ask.wanted, ask.ends, strict=True) for _ in range(n)
-        ]
-        share = torch.tensor(weights, device=logits.device)
+        share = torch.tensor([1 / n for n in ask.wanted for _ in range(n)], device=logits.device)
         targets = targets.to(logits.device)
         for step in range(self.section.grad_steps):
             if step:

@@ -43,7 +43,9 @@ MODES: dict[str, Mode] = {
     "phased-longest": chunks(PHASED, order="longest"),
     "phased-alone": chunks(PHASED.but(lora=None, prefix_tokens=60, epochs=2)),
     "stream": Sliding(context=16, stride=4, ttt=StreamSgd(**SGD, chunk_tokens=40)),
-    "stream-documents": chunks(StreamSgd(**SGD, chunk_tokens=40, freeze_first=1, parameters="no_embedding")),
+    "stream-documents": chunks(
+        StreamSgd(**SGD, chunk_tokens=40, freeze_first=1, parameters="no_embedding", clip_norm=99.0)
+    ),
 }
 
 
