@@ -52,7 +52,7 @@ from pgolf.train.budget import Steps
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_BYTES, HELD_OUT_BYTES = 40_000_000, 1 << 18
-STEPS, BATCH_TOKENS = 3600, 2048
+STEPS, BATCH_TOKENS = 2400, 2048
 
 
 def prose(data: Path) -> RunConfig:

@@ -439,6 +439,36 @@ def quantize_report(
     console.print(f"written to {where}: {', '.join(quantize_tables.FILES)}", soft_wrap=True)
 
 
+@app.command("evaluation-report")
+def evaluation_report(
+    run_: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the files; default runs/NAME/evaluation-report.")
+    ] = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a trial's bits go, before and after adaptation: by document length, by position; clocks; a paired test.
+
+    Prints the tables and writes evaluation.json and evaluation.png. Example: `pgolf evaluation-report '#1'`
+    """
+    from pgolf.stage import Store
+    from services import evaluation_report as reports
+
+    result, _ = _resolved(run_, store, tracking_uri)
+    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / "evaluation-report"
+    if where.exists() and not where.is_dir():
+        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    report = reports.report_of(result, Store(store))
+    reports.write(report, where)
+    if as_json:
+        print(json.dumps(report.plain(), indent=1))
+        return
+    Console(highlight=False).print(reports.render(report))
+    Console(highlight=False).print(f"written to {where}: {', '.join(reports.FILES)}", soft_wrap=True)
+
+
 @app.command("memory-report")
 def memory_report(
     run_: RunArgument,

@@ -246,9 +246,13 @@ class DocumentLoraPredictor(Holding):
         origins = [int(self.extent.starts[self.documents[slot]]) for slot in ask.slots]
         return advanced(self.network, pasts, ask, origins, until, executions)
 
+    def states(self) -> Float[Tensor, "targets d"]:
+        return self.latest
+
     def _headed(
         self, ask: Ask, hidden: Float[Tensor, "targets d"], head: Factors | None
     ) -> Float[Tensor, "targets vocab"]:
+        self.latest = hidden.detach()
         if head is None:
             return self.neural.logits(hidden)
         rows = pad_sequence(list(hidden.split(ask.wanted)), batch_first=True)

@@ -18,7 +18,6 @@ from pgolf.evaluate.predictor import Extent, Holding, Predictor, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
 from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.evaluate.ttt.sgd import Descent, Sgd
-from pgolf.model.gpt import Gpt
 
 
 class Phased(Sgd):
@@ -36,7 +35,8 @@ class Phased(Sgd):
         return self.lora is not None
 
     def build(self, base: Neural) -> "PhasedPredictor":
-        return PhasedPredictor(self, base.network, base if self.lora is None else self.lora.build(base))
+        descent = Descent(self, base)
+        return PhasedPredictor(self, descent, base if self.lora is None else self.lora.build(base))
 
     def ends(self, extent: Extent) -> list[int]:
         """Targets scored when each phase is over. Whoever is scored after the last one has learned for nothing,
@@ -54,10 +54,9 @@ class Phased(Sgd):
 
 
 class PhasedPredictor(Holding):
-    def __init__(self, section: Phased, network: Gpt, base: Predictor) -> None:
+    def __init__(self, section: Phased, descent: Descent, base: Predictor) -> None:
         super().__init__(base)
-        self.section, self.learns = section, True
-        self.descent = Descent(section, network)
+        self.section, self.descent, self.learns = section, descent, True
 
     def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
         super().begin(extent, ranks)

@@ -10,6 +10,7 @@ of SGD destroys these networks (PR 1045, 526).
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Literal
 
 import torch
@@ -21,9 +22,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pgolf.data.starts import document_starts
 from pgolf.errors import ConfigError, Infeasible, InfeasibleTrial
+from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
-from pgolf.model.gpt import Gpt
 from pgolf.model.roles import Role
 from pgolf.section import Section
 
@@ -50,12 +51,11 @@ class Sgd(Section):
 
 
 class Descent:
-    """A network on its way down."""
+    """A network on its way down: a copy, which `base` predicts by from here on. The one that was given stays."""
 
-    def __init__(self, section: Sgd, network: Gpt) -> None:
-        self.section, self.network = section, network
-        self.artifact = {name: p.detach().clone() for name, p in network.named_parameters()}
-        network.requires_grad_(False)
+    def __init__(self, section: Sgd, base: Neural) -> None:
+        self.section, self.artifact = section, dict(base.network.named_parameters())
+        base.network = network = self.network = deepcopy(base.network).requires_grad_(False)
         if section.freeze_first > len(network.blocks):
             raise ConfigError(
                 "evaluate.ttt.freeze_first counts stored blocks of the network", section.freeze_first,

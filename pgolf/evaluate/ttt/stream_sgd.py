@@ -26,7 +26,7 @@ class StreamSgdPredictor(Holding):
     def __init__(self, section: StreamSgd, base: Neural) -> None:
         super().__init__(base)
         self.section, self.learns = section, True
-        self.descent = Descent(section, base.network)
+        self.descent = Descent(section, base)
 
     def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
         super().begin(extent, ranks)

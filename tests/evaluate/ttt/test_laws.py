@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pgolf.errors import InfeasibleTrial
+from pgolf.evaluate.memory.knn import Knn
 from pgolf.evaluate.predictor import Extent
 from pgolf.evaluate.scorer import score
 from pgolf.formats.ledger import Kind, of_kind
@@ -49,6 +50,15 @@ def test_adaptation_changes_scores_of_what_comes_after_an_update_alone(name):
 def test_a_block_asked_position_by_position_is_the_block(name):
     tokens = TOKENS[:60]
     assert np.allclose(grown(MODES[name], tokens), scored(MODES[name], tokens).nll, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-lower"])
+def test_memories_see_the_states_that_scores_were_made_of(name):
+    """However they were asked for: a memory of states over adapters is the same block by block and one by one."""
+    mode, tokens = MODES[name].but(memory=Knn(mix=0.5, sharpness=5.0)), TOKENS[:60]
+    whole = scored(mode, tokens).nll
+    assert np.allclose(grown(mode, tokens), whole, atol=1e-5)
+    assert np.abs(whole - usual(name).nll[:60]).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -122,8 +132,12 @@ def test_phases_end_where_documents_do_and_the_last_round_is_not_learned_from():
     assert scored(chunks(PHASED.but(prefix_documents=1, phases=1))).audit().rounds == 2
 
 
-def test_a_network_keeps_no_gradients():
+@pytest.mark.parametrize("name", ["lora", "phased", "stream"])
+def test_the_network_that_was_given_is_left_as_it_was(name):
+    """Else whoever evaluates it next would begin from what this text taught it."""
     built = net()
-    scored(MODES["phased"], built=built)
-    assert all(p.grad is None for p in built.parameters())
+    before = {key: p.detach().clone() for key, p in built.named_parameters()}
+    scored(MODES[name], built=built)
+    for key, p in built.named_parameters():
+        assert torch.equal(p, before[key]) and p.grad is None
     assert torch.is_grad_enabled()
