@@ -72,6 +72,7 @@ def main() -> None:
 
 
 RECIPES_WIDTH = 140  # columns below which a recipe's numbers would be cut; a pipe has 80
+EVALUATION_WIDTH = 110  # the same of an evaluation report
 REPORT_WIDTH = 180  # the same of a quantize report; it takes about 130
 FULL = (28, 122)  # ENOSPC, EDQUOT
 USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # what the parser of the command line raises
@@ -465,8 +466,10 @@ def evaluation_report(
     if as_json:
         print(json.dumps(report.plain(), indent=1))
         return
-    Console(highlight=False).print(reports.render(report))
-    Console(highlight=False).print(f"written to {where}: {', '.join(reports.FILES)}", soft_wrap=True)
+    console = Console(highlight=False)
+    console.width = max(console.width, EVALUATION_WIDTH)
+    console.print(reports.render(report))
+    console.print(f"written to {where}: {', '.join(reports.FILES)}", soft_wrap=True)
 
 
 @app.command("memory-report")

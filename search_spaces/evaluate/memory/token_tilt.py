@@ -8,7 +8,7 @@ from search_spaces.listed import listed
 
 ORDERS = {  # of every memory that has some: an arm's parameter of one name has one range in all arms
     "records": (16,), "long": (8, 10, 12, 14, 16), "mixed": (3, 4, 6, 8, 16), "middle": (3, 4, 6),
-    "short": (1, 2, 3, 4),
+    "short": (1, 2, 3, 4), "mixing": (2, 3, 4, 6),
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def document_lora(trial: BaseTrial, at: str, warm: bool = False) -> DocumentLora
     rank = trial.suggest_int(f"{at}.rank", 4, 192, log=True)
     return DocumentLora(
         rank=rank,
-        alpha=trial.suggest_float(f"{at}.alpha", 32.0, 288.0, log=True),
+        alpha=trial.suggest_float(f"{at}.alpha", 8.0, 288.0, log=True),
         targets=listed(trial, f"{at}.targets", list(TARGETS.values())),
         lr=trial.suggest_float(f"{at}.lr", 3e-5, 1e-2, log=True),
         cosine=trial.suggest_categorical(f"{at}.cosine", [False, True]),
