@@ -64,9 +64,9 @@ STEPS, BATCH_TOKENS = 2400, 2048
 PLAIN = DocumentChunks(context=256, chunk=32)
 LORA = DocumentLora(rank=8, alpha=16.0, lr=3e-3)
 MODES = {
-    "adapters and tilt": PLAIN.but(ttt=LORA, memory=TokenTilt(share_documents=True, round_tokens=8192)),
+    "adapters and tilt": PLAIN.but(ttt=LORA, memory=TokenTilt()),
     "plain": PLAIN,
-    "adapters and mixing": PLAIN.but(ttt=LORA, memory=ContextMixing(share_documents=True, round_tokens=8192)),
+    "adapters and mixing": PLAIN.but(ttt=LORA, memory=ContextMixing()),
 }
 
 

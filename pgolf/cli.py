@@ -6,6 +6,7 @@ fails, a trial that is infeasible), 2 a user's mistake, in three lines: rule, va
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -638,11 +639,7 @@ def compress(
 
     where = _deployed(artifact, tokenizer, config, settings, store, tracking_uri)
     assert where.mode is not None
-    ends = (
-        None
-        if separator is None
-        else separator.encode().decode("unicode_escape").encode("latin-1", "replace")
-    )
+    ends = None if separator is None else _separator(separator)
     with _Bytes("compress", file) as said:
         made = compress_file(
             Compressor(where.artifact, where.tokenizer, where.mode, threads), file, out, ends, said
@@ -744,6 +741,15 @@ def doctor(store: StoreOption = "store", as_json: JsonOption = False) -> None:
     for name, value in facts.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         Console(highlight=False).print(f"{name:<14} {shown if shown != [] else 'none'}", soft_wrap=True)
+
+
+def _separator(given: str) -> bytes:
+    """A separator with its escapes read. Raises ConfigError if there is none."""
+    escapes = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\0": "\0"}
+    text = re.sub(r"\\[ntr0]", lambda found: escapes[found[0]], given)
+    if not text:
+        raise ConfigError("a separator is a text", "''", "leave --separator out: a file is one document")
+    return text.encode()
 
 
 @dataclass(frozen=True)

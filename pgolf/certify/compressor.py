@@ -68,6 +68,7 @@ class Compressor:
         torch.set_num_threads(threads)
         packed = read_artifact(artifact)
         self.mode, self.threads = mode, threads
+        self.otherwise = ""  # how this machine differs from the one that coded what is decoded
         self.tokenizer = Tokenizer.load(tokenizer)
         if self.tokenizer.vocab_size != packed.vocab_size:
             raise DataError("an artifact codes tokens of its own vocabulary",
@@ -113,7 +114,7 @@ class Compressor:
             text = b"".join(map(self.text_of, documents))
             if digest_of_text(text) != frame.text:
                 raise DataError(
-                    "what is decoded is what was coded", f"frame {count} came out as other text",
+                    "what is decoded is what was coded", f"frame {count} came out as other text{self.otherwise}",
                     "decompress where it was compressed, or on the same kind of processor with the same torch",
                 )  # fmt: skip
             out.write(text)
@@ -173,6 +174,7 @@ def compress_file(
     Raises:
         DataError: if the file cannot be read.
     """
+    _apart(file, out)
     with _source(file) as source, _whole(out) as made:
         return compressor.compress(
             file_frames(source, compressor.tokenizer, separator, frame_bytes), made, said
@@ -185,6 +187,7 @@ def decompress_file(artifact: Path, tokenizer: Path, file: Path, out: Path, said
     Raises:
         DataError: if the file is damaged, or was made with something else.
     """
+    _apart(file, out)
     with _source(file) as coded, _whole(out) as text:
         return opened(coded, artifact, tokenizer).decompress(coded, text, said)
 
@@ -204,7 +207,19 @@ def opened(coded: BufferedIOBase, artifact: Path, tokenizer: Path) -> Compressor
     mode, threads = mode_of(header)
     made = Compressor(artifact, tokenizer, mode, threads)
     made.check_made_with(header)
+    differs = [
+        f"{name} {header.get(name)} there, {here} here"
+        for name, here in machine().items()
+        if header.get(name) != here
+    ]
+    made.otherwise = "".join(f"; {one}" for one in differs)
     return made
+
+
+def _apart(file: Path, out: Path) -> None:
+    """Raises DataError if the result would replace what it is made of."""
+    if out.exists() and file.exists() and out.samefile(file):
+        raise DataError("-o is another file than the one that is read", str(out), "another -o")
 
 
 @contextmanager
@@ -223,6 +238,12 @@ def _whole(out: Path) -> Iterator[BufferedIOBase]:
     """A file that has its name only once it is whole."""
     if not out.parent.is_dir():
         raise DataError("a file is written into a folder that is there", str(out.parent), "make it first")
+    if out.is_dir():
+        raise DataError("-o names a file", f"{out} is a folder", f"{out / 'NAME'}")
+    if not os.access(out.parent, os.W_OK):
+        raise DataError(
+            "a file is written into a folder that may be written to", str(out.parent), "another -o"
+        )
     half = out.with_name(f".{out.name}.{os.getpid()}.half")
     try:
         with half.open("wb") as stream:

@@ -8,6 +8,7 @@ byte, in as many bytes as the scorer's bits say (within 0.1 % and 64 bytes).
 import hashlib
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.scorer import score
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.shards import Tokens, read_split, write_shard
-from pgolf.fresh import run_fresh
+from pgolf.fresh import WorkerFailed, run_fresh
 from pgolf.model.gpt import Gpt, assemble
 from pgolf.pack.bundle import BUNDLE
 from pgolf.rules import Rules
@@ -80,7 +81,10 @@ def _certify(
         order=dossier.audited.order if dossier.audited else None,
         evaluate=evaluate.plain(),
         round_trip=trip,
-        broken=[] if broken is None else [f"round trip: {broken}"],
+        broken=[
+            *(f"outside the rules: {rule}" for rule in evaluate.outside_rules),
+            *([] if broken is None else [f"round trip: {broken}"]),
+        ],
     )
     (out / CERTIFICATE).write_text(json.dumps(report, indent=1, sort_keys=True))
     failed = sum(said["holds"] is False for said in report["rules"].values()) + len(report["broken"])
@@ -130,8 +134,14 @@ def round_trip(
     made = json.loads(lines[-1])
     sent.unlink()  # the second process is not given it, and now there is nothing to be given
     second = ["decompress", artifact, tokenizer, coded, text]
-    decode_seconds = run_fresh("pgolf.certify", [*sealed, *map(str, second)], 1)
-    scores = score(evaluate.predictor(network), ids, counts, evaluate).verify()
+    unreadable = None
+    began = time.perf_counter()
+    try:
+        run_fresh("pgolf.certify", [*sealed, *map(str, second)], 1)
+    except WorkerFailed as failed:
+        unreadable = f"the second process could not restore it: {str(failed).splitlines()[-1].strip()}"
+    decode_seconds = time.perf_counter() - began
+    scores = score(evaluate.predictor(network), ids, counts, evaluate)
     expected = math.fsum(scores.nll) / math.log(2) / 8
     known = Tokenizer.load(tokenizer)
     starts = starts_of(ids)
@@ -147,6 +157,8 @@ def round_trip(
         "encode_seconds": encode_seconds,
         "decode_seconds": decode_seconds,
     }
+    if unreadable is not None:
+        return trip, unreadable
     if text.read_bytes() != wanted:
         return trip, "the text that came back is not the text that went in"
     if abs(made["coded_bytes"] - expected) > RELATIVE_SLACK * expected + BYTE_SLACK:

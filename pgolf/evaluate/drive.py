@@ -84,10 +84,9 @@ class Pass:
                 with self.adapting:
                     predictor.observe(ask, targets_of(stream, ask))
                 for row, (_, begin, end) in enumerate(step.windows.tolist()):
-                    if not step.ends[row]:
-                        slot = step.slots[row]
-                        span = (batch.documents[slot], begin, end)
-                        states[slot] = ledger.updated([span], states[slot], self._now())
+                    slot = step.slots[row]
+                    span = (batch.documents[slot], begin, end)
+                    states[slot] = ledger.updated([span], states[slot], self._now())
             self._done += ask.targets
             if self.progress is not None:
                 self.progress(self._done, self._total)
@@ -95,8 +94,9 @@ class Pass:
             self._states |= states
 
     def observes(self, ask: Ask) -> bool:
-        """Whether the predictor will be told this block."""
-        return bool(ask.slots) and self.predictor.adapts and not all(ask.ends)
+        """Whether the predictor will be told this block: of documents all of them, the last ones too, so that
+        what it knows does not depend on which documents shared a batch."""
+        return bool(ask.slots) and self.predictor.adapts
 
     def _opened(self, documents: Sequence[int]) -> dict[int, int] | None:
         """States of the slots, if documents have any."""

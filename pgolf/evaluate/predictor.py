@@ -145,7 +145,8 @@ class Predictor:
         raise NotImplementedError
 
     def observe(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
-        """The tokens of the block that was asked for last, whose scores are written. Only if slots are open."""
+        """The tokens of the block that was asked for last, whose scores are written. Only if slots are open;
+        rows of documents that end there are among them."""
 
     def learn(self, scored: Scored) -> None:
         """A round is over on all ranks; no document is open."""

@@ -166,6 +166,7 @@ class Remembering(Holding):
     def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
         super().begin(extent, ranks)
         self.extent, self.ranks, self.slots = extent, ranks, 0
+        self.clock = Clock()
         with self.clock:
             self.log = Log()
             self.forget()

@@ -201,6 +201,8 @@ class DocumentLoraPredictor(Holding):
 
     def observe(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
         super().observe(ask, targets)
+        if all(ask.ends):
+            return  # nobody is left who would need it
         assert self.kept is not None and self.kept[0] is ask, "what is observed was asked for whole, and last"
         _, leaves, logits = self.kept
         self.kept = None
