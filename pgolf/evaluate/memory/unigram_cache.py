@@ -5,7 +5,7 @@
 c counts the tokens that came; the second part is gradient descent on a bias of the whole vocabulary, a step for every
 block that was observed (PR 384). Both stand at zero where a document begins, or where documents are shared at what the
 rounds before added up to. Counts of a round are of all its documents; its gradients of those blocks that were
-observed, which a document's last one and blocks of a stream never are.
+observed, which blocks of a stream never are.
 """
 
 from typing import Literal

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from pgolf.evaluate.memory.context_mixing import ContextMixing
 from pgolf.evaluate.memory.unigram_cache import UnigramCache
-from tests.evaluate.memory.laws import DOCUMENTS, ROUND, MemoryLaws, drive, table, text
+from tests.evaluate.memory.laws import CHEAP, DOCUMENTS, ROUND, MemoryLaws, drive, table, text
 from tests.nets import BOS
 
 P = np.array([0.2, 0.1, 0.1, 0.05, 0.05, 0.1, 0.2, 0.1, 0.1])
@@ -58,3 +59,14 @@ def test_rounds_count_for_those_after_them():
         assert np.allclose(
             np.exp(seen.answers[target]), softmax(np.log(P) + 0.5 * np.log1p(counts)), rtol=1e-9
         )
+
+
+@pytest.mark.parametrize("section", [
+    UnigramCache(share_documents=True, round_tokens=ROUND, rate=0.1),
+    ContextMixing(orders=(1, 2), share_documents=True, round_tokens=ROUND),
+], ids=lambda s: s.kind)  # fmt: skip
+def test_what_is_shared_does_not_depend_on_who_shared_a_batch(section):
+    """A document's last block is told like every other, whether or not a neighbour goes on."""
+    ids = text(6)
+    alone, together = (drive(section.build(CHEAP), ids, DOCUMENTS.but(rows=rows)).answers for rows in (1, 64))
+    assert np.abs(alone - together).max() < 1e-9
