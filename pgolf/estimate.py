@@ -33,7 +33,8 @@ from pgolf.train.budget import Seconds
 
 ACHIEVED_ON_H100 = 255e12  # FLOP/s per GPU that the record stacks reach
 H100_PEAK = 989e12
-CODE_BYTES = 7_700  # of a bundle: what each has
+CODE_BYTES = 11_000  # of a bundle: what each has
+ADAPTING_CODE_BYTES = 6_300  # and what adapters and a memory add, of laptop_adapted
 CODE_PER_SOURCE = 0.077  # and what a byte of a technique's source adds
 PACKED_CONTEXT = 1024  # tokens: what a packed row's documents (about 800 tokens each) leave to be read
 
@@ -135,7 +136,7 @@ def artifact_bytes(config: RunConfig, network: Gpt) -> int:
         if role is Role.EMBEDDING:
             unmet = min(BYTE_PIECES, p.shape[0] // 2)
             bits -= cost.unmet * config.quantize.expected_bits(role, unmet, p.shape[1])
-    least = int(bits / 8) + code_bytes(config.model)
+    least = int(bits / 8) + (code_bytes(config.model) + ADAPTING_CODE_BYTES * config.evaluate.adaptive)
     return config.quantize.expected_artifact_bytes(least, config.rules.artifact_bytes)
 
 

@@ -103,7 +103,7 @@ class Pass:
         if not documents or not self.predictor.adapts:
             return None
         carried = self._states if self.predictor.carry == "slot" else {}
-        return {slot: self.ledger.reset(d, carried.get(slot)) for slot, d in enumerate(documents)}
+        return {slot: self.ledger.begun(d, carried.get(slot)) for slot, d in enumerate(documents)}
 
     def _learn(self, number: int, batches: Round, stream: Int[Tensor, " tokens"]) -> None:
         """All ranks have written this round's scores; then all are told the whole round."""

@@ -73,7 +73,7 @@ class Ledger:
             self._add(Kind.UPDATE, document, begin, begin, end, before, after, microseconds)
         return after
 
-    def reset(self, document: int, before: int | None = None) -> int:
+    def begun(self, document: int, before: int | None = None) -> int:
         """A document begins; its state's name. `before`: what it takes over, if not everybody's state."""
         after = self._new()
         self._add(Kind.RESET, document, 0, 0, 0, self.shared if before is None else before, after, 0)

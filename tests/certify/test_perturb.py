@@ -22,13 +22,13 @@ from tests.nets import BOS, network, stream
 def test_declared_by_hand():
     """Two documents; the first one's state is told its first chunk, the second begins from everybody's."""
     ledger = Ledger()
-    first = ledger.reset(0)
+    first = ledger.begun(0)
     ledger.scored(0, 0, 1, 3, first)
     told = ledger.updated([(0, 1, 3)], first)
     ledger.scored(0, 0, 3, 5, told)
     ledger.next_round()
     ledger.shared = 0
-    second = ledger.reset(1)
+    second = ledger.begun(1)
     ledger.scored(1, 4, 5, 7, second)
     found = declared(ledger.events(), 7)
     assert found.context.tolist() == [-1, 0, 0, 0, 0, 4, 4]

@@ -71,14 +71,14 @@ def test_a_ledger_comes_back(tmp_path):
 
 def by_document(ledger: Ledger, *, told_first: bool = False, told: int = 4, carry: bool = False) -> Ledger:
     """The first document in two chunks with an update between them, then the second one in one."""
-    state = ledger.reset(0)
+    state = ledger.begun(0)
     if told_first:
         state = ledger.updated([(0, 1, told)], state)
     ledger.scored(0, 0, 1, 4, state)
     if not told_first:
         state = ledger.updated([(0, 1, told)], state)
     ledger.scored(0, 0, 4, 6, state)
-    second = ledger.reset(1, state if carry else None)
+    second = ledger.begun(1, state if carry else None)
     ledger.scored(1, 5, 6, 10, second)
     return ledger
 
@@ -168,7 +168,7 @@ def test_only_the_first_rank_writes_down_what_all_learned():
 def test_any_event_moved_to_where_it_may_not_be_is_caught(seed):
     """An update moved before the score that it depends on; a score by the state after it."""
     ledger = Ledger()
-    state = ledger.reset(0)
+    state = ledger.begun(0)
     rng = np.random.Generator(np.random.PCG64(seed))
     edges = [1, *sorted(rng.choice(np.arange(2, 30), size=6, replace=False).tolist()), 30]
     for begin, end in pairwise(edges):

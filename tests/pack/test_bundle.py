@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from pgolf.evaluate.deployed import deployed
+from pgolf.evaluate.deployed import shards as joined
 from pgolf.evaluate.sliding import Sliding
 from pgolf.formats.blob import ARTIFACT, encode
 from pgolf.formats.checkpoint import Checkpoint
@@ -177,7 +178,12 @@ def test_every_module_gives_the_same_tensors_and_the_score_is_the_same(name, alo
     hook = torch.nn.modules.module.register_module_forward_hook(witness)
     artifact = packed(case, tmp_path)
     _, here = deployed(
-        artifact, shards[:1], shards[1:], GptConfig.model_validate, case.evaluate, "cpu", "auto"
+        artifact,
+        lambda: (joined(shards[:1]), joined(shards[1:])),
+        GptConfig.model_validate,
+        case.evaluate,
+        "cpu",
+        "auto",
     )
     hook.remove()
     assert len(digests) > 10
