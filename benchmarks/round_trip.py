@@ -31,6 +31,7 @@ import torch
 import zstandard
 
 from benchmarks.models import STORE
+from pgolf.certify.coder import COSTLIEST_BITS
 from pgolf.data.build import Build, build
 from pgolf.data.documents import Tally, documents, text_files
 from pgolf.data.source import TOKENIZER, Shards
@@ -183,19 +184,23 @@ def trip(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes, place:
         assert again.read_bytes() == text, "the text came back changed"
     return {
         "file_bytes": said[0]["file_bytes"], "coded_bytes": said[0]["coded_bytes"],
-        "scored_bytes": scored_bytes(artifact, tokenizer, config, text),
+        **scored_bytes(artifact, tokenizer, config, text),
         "compress_seconds": seconds[0], "decompress_seconds": seconds[1],
     }  # fmt: skip
 
 
-def scored_bytes(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes) -> float:
-    """What the scorer, which asks for whole blocks, says that the same documents take."""
+def scored_bytes(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes) -> dict[str, float]:
+    """What the scorer, which asks for whole blocks, says that the same documents take; and in the coder's precision."""
     packed, model = read_artifact(artifact), Tokenizer.load(tokenizer)
     documents = [model.exact_ids(line) for line in text.splitlines(keepends=True)]
     ids = np.array([token for ids in documents for token in (BOS, *ids)], dtype=np.uint16)
     network = assemble(packed.model, packed.vocab_size, packed.weights(), "cpu")
     found = score(config.evaluate.predictor(network), ids, np.ones_like(ids), config.evaluate).verify()
-    return math.fsum(found.nll) / math.log(2) / 8
+    bits = found.nll / math.log(2)
+    return {
+        "scored_bytes": math.fsum(bits) / 8,
+        "expected_bytes": math.fsum(np.minimum(bits, COSTLIEST_BITS)) / 8,
+    }
 
 
 def table(rows: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Predictor
 from pgolf.formats.shards import BOS
 
+COSTLIEST_BITS = 24  # the coder's probabilities are multiples of 2^-24, and none is less
 Words = NDArray[np.uint32]
 Coder = Callable[[int, Float[np.ndarray, " vocab"]], int]  # target's place, probabilities -> the target
 
