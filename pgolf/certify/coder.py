@@ -3,7 +3,7 @@
 Encoder and decoder share one sequential path: the same `Pass` that scores drives the predictor, adaptation and
 memory included, and the distribution of a token is asked for when all before it are known and none after. What the
 decoder does not have it cannot use, so a predictor that peeks does not decode; and the coded length is the
-predictor's own bits up to the coder's rounding.
+predictor's own bits up to the coder's rounding: no token costs it more than 24 bits.
 
 Both sides are deterministic on one kind of machine with one number of threads. On another, float sums may differ in
 their last bits, and then nothing decodes; digests tell (pgolf.certify.container).
