@@ -12,6 +12,7 @@ byte for byte. Where pages are unlike the training text, expect more bits.
 import argparse
 import json
 import lzma
+import math
 import os
 import subprocess
 import sys
@@ -21,8 +22,10 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import brotli
+import numpy as np
 import pyppmd
 import torch
 import zstandard
@@ -30,29 +33,41 @@ import zstandard
 from benchmarks.models import STORE
 from pgolf.data.build import Build, build
 from pgolf.data.documents import Tally, documents, text_files
-from pgolf.data.source import Shards
+from pgolf.data.source import TOKENIZER, Shards
 from pgolf.data.spill import Split
 from pgolf.data.tokenizer import SpBpe, Tokenizer
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.drive import starts_of
-from pgolf.formats.shards import read_shard
+from pgolf.evaluate.memory.context_mixing import ContextMixing
+from pgolf.evaluate.memory.token_tilt import TokenTilt
+from pgolf.evaluate.scorer import score
+from pgolf.evaluate.ttt.document_lora import DocumentLora
+from pgolf.formats.blob import ARTIFACT, read_artifact
+from pgolf.formats.shards import BOS, read_shard
 from pgolf.model.attention import Attention
-from pgolf.model.gpt import GptConfig
+from pgolf.model.gpt import GptConfig, assemble
 from pgolf.model.mlp import Mlp
 from pgolf.model.rope import Rope
 from pgolf.optim.ema import Ema
 from pgolf.optim.schedule import Schedule
-from pgolf.pipeline import run_trial
+from pgolf.pipeline import packed_trial
 from pgolf.quantize.gptq import Gptq
 from pgolf.recipes import laptop_solved
-from pgolf.run import RunConfig, with_settings
-from pgolf.runtime import Runtime
+from pgolf.run import RunConfig, to_yaml, with_settings
+from pgolf.runtime import Runtime, provenance
 from pgolf.stage import Store
 from pgolf.train.budget import Steps
 
 RESULTS = Path(__file__).parent / "results"
 TRAIN_BYTES, HELD_OUT_BYTES = 40_000_000, 1 << 18
-STEPS, BATCH_TOKENS = 3600, 2048
+STEPS, BATCH_TOKENS = 2400, 2048
+PLAIN = DocumentChunks(context=256, chunk=32)
+LORA = DocumentLora(rank=8, alpha=16.0, lr=3e-3)
+MODES = {
+    "adapters and tilt": PLAIN.but(ttt=LORA, memory=TokenTilt(share_documents=True, round_tokens=8192)),
+    "plain": PLAIN,
+    "adapters and mixing": PLAIN.but(ttt=LORA, memory=ContextMixing(share_documents=True, round_tokens=8192)),
+}
 
 
 def prose(data: Path) -> RunConfig:
@@ -76,7 +91,7 @@ def prose(data: Path) -> RunConfig:
         train=base.train.but(batch_tokens=BATCH_TOKENS, budget=Steps(steps=STEPS)),
         quantize=Gptq(),
         evaluate=DocumentChunks(context=256, chunk=32),
-        rules=base.rules.but(name="bench", artifact_bytes=16_000_000, train_seconds=3600, eval_seconds=3600),
+        rules=base.rules.but(name="bench", artifact_bytes=16_000_000, train_seconds=1e6, eval_seconds=1e6),
     )  # fmt: skip
 
 
@@ -136,37 +151,61 @@ def others(text: bytes) -> dict[str, int]:
     return {**sizes, f"PPMd, order {best} (the best)": orders[best], "PPMd, order 6 (the default)": orders[6]}
 
 
-def trip(artifact: Path, tokenizer: Path, config: Path, text: bytes, work: Path) -> dict[str, float]:
+def trip(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes, place: Path) -> dict[str, float]:
     """Compress and decompress in processes of their own; what it took. Raises if a byte differs."""
-    source, coded, again = work / "text", work / "coded", work / "again"
-    source.write_bytes(text)
-    command = [sys.executable, "-m", "pgolf"]
-    beside = ["--tokenizer", str(tokenizer)]
-    seconds = []
-    for verb in (
-        [
-            "compress",
-            str(artifact),
-            str(source),
-            "-o",
-            str(coded),
-            "--config",
-            str(config),
-            "--separator",
-            r"\n",
-        ],
-        ["decompress", str(artifact), str(coded), "-o", str(again)],
-    ):
-        began = time.perf_counter()
-        subprocess.run([*command, *verb, *beside], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        seconds.append(time.perf_counter() - began)
-        source.unlink(missing_ok=True)  # the second process is given the coded bytes alone
-    assert again.read_bytes() == text, "the text came back changed"
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        work = Path(folder)
+        source, coded, again, settings = work / "text", work / "coded", work / "again", work / "config.yaml"
+        source.write_bytes(text)
+        settings.write_text(to_yaml(config))
+        seconds, said = [], []
+        for verb in (
+            [
+                "compress",
+                str(artifact),
+                str(source),
+                "-o",
+                str(coded),
+                "--config",
+                str(settings),
+                "--separator",
+                r"\n",
+            ],
+            ["decompress", str(artifact), str(coded), "-o", str(again)],
+        ):
+            began = time.perf_counter()
+            command = [sys.executable, "-m", "pgolf", *verb, "--tokenizer", str(tokenizer), "--json"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+            said.append(json.loads(done.stdout))
+            seconds.append(time.perf_counter() - began)
+            source.unlink(missing_ok=True)  # the second process is given the coded bytes alone
+        assert again.read_bytes() == text, "the text came back changed"
     return {
-        "file_bytes": coded.stat().st_size,
-        "compress_seconds": seconds[0],
-        "decompress_seconds": seconds[1],
-    }
+        "file_bytes": said[0]["file_bytes"], "coded_bytes": said[0]["coded_bytes"],
+        "scored_bytes": scored_bytes(artifact, tokenizer, config, text),
+        "compress_seconds": seconds[0], "decompress_seconds": seconds[1],
+    }  # fmt: skip
+
+
+def scored_bytes(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes) -> float:
+    """What the scorer, which asks for whole blocks, says that the same documents take."""
+    packed, model = read_artifact(artifact), Tokenizer.load(tokenizer)
+    documents = [model.exact_ids(line) for line in text.splitlines(keepends=True)]
+    ids = np.array([token for ids in documents for token in (BOS, *ids)], dtype=np.uint16)
+    network = assemble(packed.model, packed.vocab_size, packed.weights(), "cpu")
+    found = score(config.evaluate.predictor(network), ids, np.ones_like(ids), config.evaluate).verify()
+    return math.fsum(found.nll) / math.log(2) / 8
+
+
+def table(rows: dict[str, Any]) -> str:
+    """Bytes and bits per byte, smallest first."""
+    size = rows["text_bytes"]
+    named = {f"pgolf, {name}": row["file_bytes"] for name, row in rows["pgolf"].items()} | rows["others"]
+    lines = [f"| {size:,} bytes of held-out text | bytes | bits per byte |", "|---|---|---|"]
+    for name, count in sorted(named.items(), key=lambda item: item[1]):
+        lines.append(f"| {name} | {count:,} | {8 * count / size:.3f} |")
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str]) -> int:
@@ -178,7 +217,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--bytes", type=int, default=HELD_OUT_BYTES)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--store", type=Path, default=Path(STORE))
-    parser.add_argument("--train-only", action="store_true")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     given.store.mkdir(exist_ok=True)
@@ -186,10 +224,23 @@ def main(arguments: list[str]) -> int:
     config = with_settings(prose(shards), given.settings)
     store, runtime = Store(given.store), Runtime()
     with runtime.joined():
-        result = run_trial(config, store, runtime)
-    assert result is not None
-    print(f"{result.params:,} parameters, {result.train_tokens:,} tokens in {result.train_seconds:.0f} s of one core, "
-          f"{result.artifact_bytes:,} bytes; select {result.bpb:.4f} bits per byte", flush=True)  # fmt: skip
+        made = packed_trial(config, store, runtime)
+    trained, artifact = made["train"].metrics, made["pack"].path / ARTIFACT
+    rows: dict[str, Any] = {
+        "params": trained["params"], "train_tokens": trained["train_tokens"],
+        "train_seconds_of_one_core": trained["train_seconds"] + made["calibrate"].metrics["train_seconds"],
+        "artifact_bytes": artifact.stat().st_size, "text_bytes": len(text), "others": others(text),
+    }  # fmt: skip
+    print(json.dumps(rows, indent=1), flush=True)
+    rows["pgolf"] = {}
+    tokenizer = made["shards"].path / TOKENIZER
+    for name, mode in MODES.items():
+        rows["pgolf"][name] = trip(artifact, tokenizer, config.but(evaluate=mode), text, given.store)
+        print(name, json.dumps(rows["pgolf"][name], indent=1), flush=True)
+        content = {"benchmarks": {"round_trip": rows}, "provenance": provenance(runtime)}
+        (RESULTS / "round_trip.json").write_text(json.dumps(content, indent=1) + "\n")
+        (RESULTS / "round_trip.md").write_text(table(rows))
+    print(table(rows))
     return 0
 
 

@@ -72,6 +72,7 @@ def main() -> None:
 
 
 RECIPES_WIDTH = 140  # columns below which a recipe's numbers would be cut; a pipe has 80
+EVALUATION_WIDTH = 110  # the same of an evaluation report
 REPORT_WIDTH = 180  # the same of a quantize report; it takes about 130
 FULL = (28, 122)  # ENOSPC, EDQUOT
 USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # what the parser of the command line raises
@@ -437,6 +438,38 @@ def quantize_report(
     console.width = max(console.width, REPORT_WIDTH)
     console.print(quantize_tables.render(report))
     console.print(f"written to {where}: {', '.join(quantize_tables.FILES)}", soft_wrap=True)
+
+
+@app.command("evaluation-report")
+def evaluation_report(
+    run_: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the files; default runs/NAME/evaluation-report.")
+    ] = None,
+    store: StoreOption = "store",
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a trial's bits go, before and after adaptation: by document length, by position; clocks; a paired test.
+
+    Prints the tables and writes evaluation.json and evaluation.png. Example: `pgolf evaluation-report '#1'`
+    """
+    from pgolf.stage import Store
+    from services import evaluation_report as reports
+
+    result, _ = _resolved(run_, store, tracking_uri)
+    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / "evaluation-report"
+    if where.exists() and not where.is_dir():
+        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    report = reports.report_of(result, Store(store))
+    reports.write(report, where)
+    if as_json:
+        print(json.dumps(report.plain(), indent=1))
+        return
+    console = Console(highlight=False)
+    console.width = max(console.width, EVALUATION_WIDTH)
+    console.print(reports.render(report))
+    console.print(f"written to {where}: {', '.join(reports.FILES)}", soft_wrap=True)
 
 
 @app.command("memory-report")

@@ -7,6 +7,9 @@ search ranks on the select split; `validate` scores an artifact once on validati
 """
 
 import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from pgolf.certify.stage import CERTIFICATE, CERTIFY
 from pgolf.data.source import TOKENIZER
 from pgolf.errors import DataError, Infeasible, InfeasibleTrial, StoreError
 from pgolf.estimate import impossible
-from pgolf.evaluate.stage import EVALUATE, PREQUANT, VALIDATE, probe
+from pgolf.evaluate.stage import EVALUATE, PREQUANT, PROGRESS, VALIDATE, probe
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.result import DeployedTuple, Result, StageResult
 from pgolf.pack.bundle import BUNDLE
@@ -30,6 +33,7 @@ from pgolf.train.budget import Hardware
 from pgolf.train.stage import train_stage
 
 REMAKE = "`pgolf reproduce` makes it again; then ask for that result"
+GRACE, GRACE_SECONDS = 1.25, 30.0  # of an evaluation's clock, before it is stopped: starting and loading
 STAGE_DONE = "stage_done/"  # report(-1, {STAGE_DONE + name: seconds})
 
 
@@ -148,6 +152,21 @@ def run_trial(config: RunConfig, store: Store, runtime: Runtime) -> Result | Non
     return trial.result() if runtime.leads else None
 
 
+def packed_trial(config: RunConfig, store: Store, runtime: Runtime) -> dict[str, Artifact]:
+    """A trial up to its packed artifact, not scored; its stages by name. On one rank.
+
+    Raises:
+        InfeasibleTrial: if it comes to no artifact.
+    """
+    trial = _Trial(config, runtime)
+    _train(trial, store)
+    _quantize(trial, store)
+    trial.add(
+        "pack", PACK(store, trial.made["quantize"], trial.made["bundle"], runtime=runtime, pack=config.pack)
+    )
+    return trial.made
+
+
 def _train(trial: _Trial, store: Store) -> None:
     config, runtime = trial.config, trial.runtime
     tokens = _tokens(trial, store)
@@ -209,12 +228,30 @@ def _deploy(trial: _Trial, store: Store) -> None:
         trial.add("prequant", PREQUANT(store, made["train"], tokens, runtime=runtime, evaluate=plain))
     packed = _agreed(runtime, packed)
     if runtime.agree(trial.judge() if runtime.leads else None):
-        trial.add("evaluate", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=plain))
-        if config.evaluate.adaptive:
-            trial.add("adapt", EVALUATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate))
+        modes = {"evaluate": plain, **({"adapt": config.evaluate} if config.evaluate.adaptive else {})}
+        for name, mode in modes.items():
+            timed = replace(runtime, report=_Deadline(config.rules.eval_seconds, runtime))
+            trial.add(name, EVALUATE(store, packed, tokens, runtime=timed, evaluate=mode))
         trial.judge()
     if broken := config.evaluate.outside_rules:
         trial.infeasible.append(Infeasible(reason="rules", measured=len(broken), limit=0))
+
+
+class _Deadline:
+    """Reports on, and stops an evaluation that is over its clock by far: its score could not be feasible.
+
+    Of a gang of several ranks nothing is stopped: their processes wait for one another.
+    """
+
+    def __init__(self, limit: float, runtime: Runtime) -> None:
+        self.limit, self.report, self.alone = limit, runtime.report, runtime.world_size == 1
+        self.began = time.monotonic()
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.report(step, metrics)
+        seconds = time.monotonic() - self.began
+        if self.alone and PROGRESS in metrics and seconds > GRACE * self.limit + GRACE_SECONDS:
+            raise InfeasibleTrial(Infeasible(reason="eval_seconds", measured=seconds, limit=self.limit))
 
 
 def _agreed(runtime: Runtime, artifact: Artifact | None) -> Artifact:

@@ -10,7 +10,10 @@ from pgolf.certify.perturb import Probe
 from pgolf.certify.stage import Certify
 from pgolf.data.source import PythonStdlib
 from pgolf.errors import ConfigError, nearest
+from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.memory.context_mixing import ContextMixing
 from pgolf.evaluate.sliding import Sliding
+from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.model.attention import Attention
 from pgolf.model.gpt import GptConfig
 from pgolf.model.mlp import Mlp
@@ -89,6 +92,16 @@ def laptop_solved() -> RunConfig:
     )
 
 
+def laptop_adapted() -> RunConfig:
+    """`laptop_solved` that learns the documents it is scored on, after their scores: adapters of each document, and
+    counts of what it said so far, mixed with the network by weights that are learned too."""
+    ttt = DocumentLora(rank=8, alpha=16.0, lr=3e-3)
+    return laptop_solved().but(
+        name="laptop_adapted",
+        evaluate=DocumentChunks(context=256, chunk=64, ttt=ttt, memory=ContextMixing()),
+    )
+
+
 def laptop_qat() -> RunConfig:
     """`laptop_late` with the end of its training on the grid that it is deployed on: the last 15 % of the run
     with the very steps and codes that GPTQ rounds to."""
@@ -145,6 +158,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
         laptop_baseline,
         laptop_late,
         laptop_solved,
+        laptop_adapted,
         laptop_qat,
         laptop_ternary,
         laptop_binary,

@@ -5,6 +5,7 @@ value at that path, `model.u_net.on` asks whether the section is there. A recipe
 refused, as is one that the space rebuilds as something else.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,7 +56,8 @@ class _Answering(FixedTrial):
         value: Any = self.config
         for part in path[:-1]:
             value = getattr(value, part)
-        self.given[name] = value is not None if path[-1] == "on" else getattr(value, path[-1])
+        found = value is not None if path[-1] == "on" else getattr(value, path[-1])
+        self.given[name] = json.dumps(found) if isinstance(found, tuple) else found
         return self.given[name]
 
 

@@ -32,17 +32,6 @@ def is_signed(report: Mapping[str, Any]) -> bool:
     return bool(report.get("digest") == digest_of(said))
 
 
-LAWS = {
-    "score_once": "every target is scored exactly once, from its past",
-    "sums_agree": "the score is the ledger's bits over the sidecar's bytes",
-    "bytes_are_the_text": "the denominator is the text's own length",
-    "future_is_invisible": "no prediction changes with later tokens",
-    "documents_are_islands": "no prediction changes with another document",
-    "is_a_distribution": "every prediction is a distribution over the vocabulary",
-    "round_trip": "another process restores the text from the coded bytes",
-}
-
-
 def render(report: Mapping[str, Any]) -> Group:
     """One line a rule, with its evidence; under what fails the way out."""
     holds = report["verdict"] == "holds"
@@ -50,12 +39,7 @@ def render(report: Mapping[str, Any]) -> Group:
     for column in ("rule", "verdict", "name"):
         table.add_column(column, no_wrap=True)
     table.add_column("evidence", ratio=1)
-    for name, answer in report.get("checks", {}).items():
-        word, style = STYLES[answer == "holds"]
-        table.add_row("", Text(word, style=style), name, LAWS[name] if answer == "holds" else answer)
-    for rule, said in sorted(
-        report.get("rules", {}).items(), key=lambda item: (item[0][0], int(item[0][1:]))
-    ):
+    for rule, said in sorted(report["rules"].items(), key=lambda item: (item[0][0], int(item[0][1:]))):
         word, style = STYLES[said["holds"]]
         evidence = Text(said["evidence"], style="" if said["holds"] else style)
         if said.get("remedy"):

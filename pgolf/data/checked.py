@@ -131,17 +131,22 @@ def parts(tokens: Tokens) -> Iterator[Tokens]:
 
 
 def document_hashes(s: "Subject", split: str) -> Iterator[bytes]:
-    """Of each document's tokens, BOS first; a document that a shard breaks off goes on in the next."""
+    """Of each document's tokens, BOS first."""
+    return map(document_hash, documents_of(s, split))
+
+
+def documents_of(s: "Subject", split: str) -> Iterator[bytes]:
+    """Each document's tokens as they are stored, BOS first; one that a shard breaks off goes on in the next."""
     held = b""
     for file, tokens in s.split(split).items():
         bounds = [*s.starts[file].tolist(), len(tokens)]
         held += np.asarray(tokens[: bounds[0]]).tobytes()
         for begin, end in pairwise(bounds):
             if held:
-                yield document_hash(held)
+                yield held
             held = np.asarray(tokens[begin:end]).tobytes()
     if held:
-        yield document_hash(held)
+        yield held
 
 
 def document_hash(data: bytes) -> bytes:

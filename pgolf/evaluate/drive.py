@@ -39,6 +39,8 @@ class Pass:
     ledger: Ledger = field(init=False)
     scoring: Clock = field(default_factory=Clock)  # asking and adding up
     adapting: Clock = field(default_factory=Clock)  # what predictors do with what they are told
+    _done: int = 0  # targets scored by this rank
+    _total: int = 0
     _states: dict[int, int] = field(default_factory=dict)  # of slots, where something is carried
 
     def __post_init__(self) -> None:
@@ -58,14 +60,10 @@ class Pass:
             shares([batch.cost for batch in batches], self.ranks.size)[self.ranks.rank]
             for batches in self.rounds
         ]
-        total = sum(_targets(self.rounds[n][i]) for n, own in enumerate(parts) for i in own)
-        done = 0
+        self._total = sum(_targets(self.rounds[n][i]) for n, own in enumerate(parts) for i in own)
         for number, (batches, own) in enumerate(zip(self.rounds, parts, strict=True)):
             for index in own:
                 self._batch(batches[index], stream, visit)
-                done += _targets(batches[index])
-                if self.progress is not None:
-                    self.progress(done, total)
             if number + 1 < len(self.rounds):
                 self._learn(number, batches, stream)
 
@@ -90,6 +88,9 @@ class Pass:
                         slot = step.slots[row]
                         span = (batch.documents[slot], begin, end)
                         states[slot] = ledger.updated([span], states[slot], self._now())
+            self._done += ask.targets
+            if self.progress is not None:
+                self.progress(self._done, self._total)
         if states is not None:
             self._states |= states
 

@@ -9,9 +9,9 @@ from search_spaces.evaluate.ttt.stream_sgd import stream_sgd
 
 
 def adaptation(trial: BaseTrial, at: str, trained: int, documents: int) -> Adaptation | None:
-    kind = trial.suggest_categorical(f"{at}.kind", ["none", "stream_sgd", "document_lora", "phased"])
+    if not trial.suggest_categorical(f"{at}.on", [False, True]):
+        return None
+    kind = trial.suggest_categorical(f"{at}.kind", ["stream_sgd", "document_lora", "phased"])
     if kind == "stream_sgd":
         return stream_sgd(trial, at, trained)
-    if kind == "document_lora":
-        return document_lora(trial, at)
-    return phased(trial, at, trained, documents) if kind == "phased" else None
+    return document_lora(trial, at) if kind == "document_lora" else phased(trial, at, trained, documents)

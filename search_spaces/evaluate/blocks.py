@@ -6,4 +6,6 @@ from pgolf.evaluate.blocks import Blocks
 
 
 def blocks(trial: BaseTrial, at: str, trained: int) -> Blocks:
-    return Blocks(context=trial.suggest_categorical(f"{at}.context", [trained, 2 * trained]))
+    return Blocks(
+        context=trial.suggest_categorical(f"{at}.context", [trained, trained * 3 // 2, 2 * trained])
+    )

@@ -3,13 +3,14 @@
 from optuna.trial import BaseTrial
 
 from pgolf.evaluate.document_chunks import DocumentChunks
+from search_spaces.listed import listed
 
-SHORT = {"none": (), "records": ((256, 8), (2000, 24))}  # PR 2014's table
+SHORT = ((), ((256, 8), (2000, 24)))  # PR 2014's table
 
 
 def document_chunks(trial: BaseTrial, at: str, trained: int) -> DocumentChunks:
     return DocumentChunks(
         context=trial.suggest_categorical(f"{at}.context", [trained, trained * 3 // 2, 2 * trained]),
         chunk=trial.suggest_categorical(f"{at}.chunk", [16, 32, 48, 64]),
-        short_chunks=SHORT[trial.suggest_categorical(f"{at}.short_chunks", list(SHORT))],
+        short_chunks=listed(trial, f"{at}.short_chunks", SHORT),
     )

@@ -1,4 +1,4 @@
-"""Ranges of sliding evaluation: context as trained or twice that, stride as a share of it."""
+"""Ranges of sliding evaluation: contexts as trained, half as much again, and twice that, stride as a share of it."""
 
 from optuna.trial import BaseTrial
 
@@ -7,7 +7,7 @@ from pgolf.evaluate.sliding import Sliding
 
 def sliding(trial: BaseTrial, at: str, trained: int, finest: int = 4) -> Sliding:
     return Sliding(
-        context=trial.suggest_categorical(f"{at}.context", [trained, 2 * trained]),
+        context=trial.suggest_categorical(f"{at}.context", [trained, trained * 3 // 2, 2 * trained]),
         stride=trial.suggest_categorical(
             f"{at}.stride", [trained // n for n in (32, 4, 2, 1) if n <= finest][::-1]
         ),

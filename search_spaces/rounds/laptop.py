@@ -2,16 +2,17 @@
 
 Every candidate trains on the same number of tokens of the embedded corpus and has to fit the laptop
 profile's byte cap. The warm starts are the naive baseline and the late stacks' choices, both scaled
-down, and a wider network whose quantizer solves for the cap; everything between and around them is open.
+down, a wider network whose quantizer solves for the cap, and the same with what adapts to documents and remembers
+them; everything between and around them is open.
 """
 
 from optuna.trial import BaseTrial
 
 from pgolf.data.source import PythonStdlib
-from pgolf.recipes import laptop_baseline, laptop_late, laptop_solved
+from pgolf.recipes import laptop_adapted, laptop_baseline, laptop_late, laptop_solved
 from pgolf.run import RunConfig
 from search_spaces.data.tokenizer import tokenizer
-from search_spaces.evaluate.sliding import sliding
+from search_spaces.evaluate.evaluation import evaluation
 from search_spaces.model.gpt import gpt
 from search_spaces.optim.optimizer import optim
 from search_spaces.pack.packer import packer
@@ -21,6 +22,8 @@ from search_spaces.train.budget import budget
 from search_spaces.warm import params_of
 
 TRAIN_TOKENS = 204_800
+DOCUMENTS = 11  # of the select split
+RECIPES = (laptop_baseline(), laptop_late(), laptop_solved(), laptop_adapted())
 
 
 def space(trial: BaseTrial) -> RunConfig:
@@ -36,7 +39,7 @@ def space(trial: BaseTrial) -> RunConfig:
         quantize=quantize,
         calibrate=calibrate,
         pack=packer(trial, "pack"),
-        evaluate=sliding(trial, "evaluate", context),
+        evaluate=evaluation(trial, "evaluate", context, documents=DOCUMENTS),
     )
 
 
@@ -46,7 +49,7 @@ ROUND = Round(
     rules=laptop_baseline().rules,
     trials=14,
     max_concurrent=2,
-    warm_starts={r.name: params_of(space, r) for r in (laptop_baseline(), laptop_late(), laptop_solved())},
+    warm_starts={r.name: params_of(space, r) for r in RECIPES},
     gate=Gate(at_fraction=0.5, tolerance=1.1),
     startup_trials=8,
     seed=0,

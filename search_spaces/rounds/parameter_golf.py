@@ -13,7 +13,7 @@ from optuna.trial import BaseTrial
 from pgolf.records import fineweb, pr1736, pr1787, pr1855
 from pgolf.run import RunConfig
 from pgolf.train.budget import Seconds
-from search_spaces.evaluate.sliding import sliding
+from search_spaces.evaluate.evaluation import evaluation
 from search_spaces.model.gpt import gpt
 from search_spaces.optim.optimizer import optim
 from search_spaces.pack.packer import packer
@@ -57,7 +57,7 @@ def space(trial: BaseTrial) -> RunConfig:
         quantize=quantize,
         calibrate=calibrate,
         pack=packer(trial, "pack"),
-        evaluate=sliding(trial, "evaluate", 2048, finest=32),
+        evaluate=evaluation(trial, "evaluate", 2048, documents=50_000, finest=32),
     )
 
 

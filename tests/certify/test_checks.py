@@ -7,9 +7,20 @@ import pytest
 
 from pgolf.certify.checks import CHECKS, examine
 from pgolf.certify.checks.artifact import fits_the_cap
-from pgolf.certify.checks.bytes import bytes_are_the_text, covers_the_split, implied_bytes
+from pgolf.certify.checks.bytes import (
+    bytes_are_the_text,
+    covers_the_split,
+    implied_bytes,
+    unlike_the_text,
+)
 from pgolf.certify.checks.clocks import within_the_clocks
-from pgolf.certify.checks.data import SHINGLE, _found, _shingles, no_validation_data_before
+from pgolf.certify.checks.data import (
+    SHINGLE,
+    _found,
+    _shingles,
+    no_validation_data_before,
+    splits_are_disjoint,
+)
 from pgolf.certify.checks.ledger import order_is_declared
 from pgolf.certify.checks.signs import (
     LONGEST_RUN,
@@ -20,7 +31,11 @@ from pgolf.certify.checks.signs import (
 from pgolf.certify.checks.statistics import all_runs_are_disclosed, seeds_share_one_config
 from pgolf.certify.dossier import Clocks, Dossier, Opening, Reported, SeedResult, Switch
 from pgolf.data.published import SPLITS
+from pgolf.data.source import TOKENIZER
+from pgolf.data.tokenizer import Tokenizer
 from pgolf.formats.ledger import Ledger
+from pgolf.formats.shards import read_split
+from tests.cheats.shards import TRAIN, VALIDATION, lay
 from tests.nets import BOS
 
 
@@ -75,6 +90,19 @@ def test_coverage(tokens, official, holds):
     assert covers_the_split(Dossier(official=official, reported=Reported(tokens=tokens))).holds is holds
 
 
+def test_counts_are_the_text_document_by_document(deployed):
+    tokenizer = Tokenizer.load(deployed.tokens / TOKENIZER)
+    ids, counts = read_split(deployed.tokens, "validation")
+    assert unlike_the_text(ids, counts, tokenizer) is None
+    for change in (1, -1):
+        altered = counts.copy()
+        altered[2] = altered[2] + change if change > 0 else altered[2] - 1
+        assert "are counted" in unlike_the_text(ids, altered, tokenizer)
+    moved = counts.copy()  # the same sum, but one document pays for another
+    moved[2], moved[-1] = moved[2] + 1, moved[-1] - 1
+    assert "the document at token 0" in unlike_the_text(ids, moved, tokenizer)
+
+
 # ------------------------------------------------------------------------------------------- passages
 
 
@@ -98,6 +126,15 @@ def test_a_passage_is_found_wherever_it_lies_and_across_shards():
     changed = text.copy()
     changed[1 + SHINGLE // 2] ^= 1
     assert _found(passages, [changed]) == 2
+
+
+@pytest.mark.parametrize(("words", "holds"), [(1, True), (30, False)])
+def test_a_shared_document_convicts_unless_it_is_a_few_words(words, holds, tmp_path):
+    shared = b"and so on " * words
+    made = Dossier(tokens=lay(tmp_path, [*TRAIN[:9], shared], [*VALIDATION[:9], shared]))
+    verdict = splits_are_disjoint(made)
+    assert verdict.holds is holds
+    assert verdict.measured["docs_val"] == (9 if holds else 10)
 
 
 # ------------------------------------------------------------------------------- artifact, clocks, files

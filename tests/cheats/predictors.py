@@ -1,7 +1,6 @@
 """Cheats behind the predictor's protocol: they are asked by the one scorer, and answer with more than they may know."""
 
 import contextlib
-import json
 import socket
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from pgolf.evaluate.predictor import Ask, Extent, Holding, Predictor
 from pgolf.evaluate.ranks import ALONE, Ranks
 from pgolf.evaluate.sliding import Sliding
 from pgolf.formats.shards import read_shard, shard_name, sidecar_name, write_shard
-from tests.cheats.zoo import COUNTS, IDS, TABLE, bigram, cheat, claimed, lawful, on_bench
+from tests.cheats.zoo import COUNTS, IDS, PROBE, TABLE, bigram, cheat, claimed, lawful, on_bench
 from tests.nets import BOS, VOCAB
 
 
@@ -273,7 +272,8 @@ def byte_ppm_of_the_research_memories(folder: Path) -> Dossier:
         "" if token < 2 else f"{97 + token % 7:02x}{97 + token // 7:02x}" for token in range(VOCAB)
     )
     memory = BytePpm(research=True, pieces=pieces, order=2)
-    return on_bench(lambda: memory.build(lawful()), DocumentChunks(context=20, chunk=6, rows=3))
+    mode = DocumentChunks(context=20, chunk=6, rows=3)
+    return on_bench(lambda: memory.build(lawful()), mode, PROBE.but(places=4, draws=1))
 
 
 @cheat("L3", "X1", like="PR 168, 275")
@@ -373,7 +373,7 @@ def helper_that_is_not_counted(folder: Path) -> Dossier:
     (folder / "helper_of_it.py").write_text(HELPER.format(vocab=VOCAB))
     return claimed(
         folder, tokens="shards", predictor="main_of_it.py:predictor", code=["main_of_it.py"], vocab_size=VOCAB,
-        evaluate={"kind": "blocks", "context": 20}, probe=json.loads('{"tokens": 100, "places": 8}'),
+        evaluate={"kind": "blocks", "context": 20}, probe={"tokens": 100, "places": 8},
     )  # fmt: skip
 
 
@@ -389,5 +389,4 @@ def program_that_is_started(folder: Path) -> Dossier:
 
     code = folder / "counted.py"
     code.write_text("# what is counted\n")
-    made = on_bench(lambda: Starts(lawful()), counted=(code,))
-    return Dossier(**{**vars(made), "probe": made.probe.but(places=1, draws=1)})
+    return on_bench(lambda: Starts(lawful()), probe=PROBE.but(places=1, draws=1), counted=(code,))

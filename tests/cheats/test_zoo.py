@@ -83,9 +83,8 @@ LAWFUL: dict[str, Mode] = {
 @pytest.mark.parametrize("name", LAWFUL)
 def test_nobody_lawful_is_convicted(name):
     mode = LAWFUL[name]
-    made = on_bench(lambda: mode.predictor(network(small(layers=1))), mode)
     few = PROBE.but(tokens=60, places=8, draws=1, sums=60)
-    verdicts = examine(Dossier(**{**vars(made), "probe": few}))
+    verdicts = examine(on_bench(lambda: mode.predictor(network(small(layers=1))), mode, few))
     assert [v.evidence for v in verdicts if v.convicts] == []
     judged = {v.rule for v in verdicts if v.holds}
     assert {"L1", "L2", "L3", "L4", "L5", "L6", "L7", "L12", "L13", "L16", "L17", "L20", "X1"} <= judged
@@ -112,16 +111,15 @@ def test_one_gated_position_is_found_among_all():
                     answer[at] = answer[at].log_softmax(-1)
             return answer
 
-    made = Dossier(**{**vars(on_bench(Once)), "probe": PROBE.but(places=20)})
-    found = predictions_see_the_past_alone(made)
+    found = predictions_see_the_past_alone(on_bench(Once, probe=PROBE.but(places=20)))
     assert found.convicts
     assert f"target {place}'s own distribution moves" in found.evidence
 
 
 def test_what_goes_wrong_where_windows_meet_shows_in_a_wide_window_too():
     """The short stream lies within one window of this mode, so it is evaluated in narrower ones as well."""
-    wide = predictors.reading_the_next_window_of_the_batch(Path())
-    wide = Dossier(**{**vars(wide), "evaluate": Sliding(context=1024, stride=64)})
+    given = predictors.reading_the_next_window_of_the_batch(Path())
+    wide = on_bench(given.predictor, Sliding(context=1024, stride=64))
     assert set(convictions(wide)) == {"L1", "L2", "L4"}
 
 

@@ -65,10 +65,12 @@ def cheat(*rules: str, like: str) -> Callable[[Callable[[Path], Dossier]], Calla
     return named
 
 
-def on_bench(factory: Callable[[], Predictor], mode: Mode = MODE, **more: Any) -> Dossier:
+def on_bench(
+    factory: Callable[[], Predictor], mode: Mode = MODE, probe: Probe = PROBE, **more: Any
+) -> Dossier:
     """A predictor on the bench's stream."""
     return Dossier(
-        stream=(IDS, COUNTS), evaluate=mode, predictor=factory, vocab_size=VOCAB, probe=PROBE, **more
+        stream=(IDS, COUNTS), evaluate=mode, predictor=factory, vocab_size=VOCAB, probe=probe, **more
     )
 
 

@@ -25,7 +25,8 @@ def logs(n: int = 400, seed: int = 0) -> dict[str, np.ndarray]:
     gated = np.arange(n) % 3 > 0
     beta = np.where(gated, np.log(r / (1 - r)) - np.log(q / (1 - q)), 0.0)
     columns = {
-        "memory": np.arange(n) % 2, "pos": (64 + np.arange(n)) * SAMPLE, "doc": np.zeros(n), "h": drawn.integers(2, 9, n),
+        "memory": np.arange(n) % 2, "pos": (64 + np.arange(n)) * SAMPLE, "doc": np.zeros(n),
+        "h": drawn.integers(2, 9, n),
         "conf": r, "match_len": drawn.choice([3, 6], n), "count": drawn.integers(1, 9, n), "q": q, "H": 2 * q,
         "beta": beta, "gated": gated, "hit": hit, "nll_base": r, "nll_mixed": r,
         "dloss": np.log1p(q * np.expm1(beta)) - beta * hit, "in_window": drawn.random(n) < 0.4,

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from pgolf.certify.dossier import Dossier
 from pgolf.certify.verdict import Rule, Verdict
-from pgolf.data.checked import Subject, document_hashes
+from pgolf.data.checked import Subject, document_hash, documents_of
 from pgolf.data.published import OFFICIAL_NAME
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.formats.shards import BOS, Tokens
 
 NATURAL = 0.005  # share of validation documents that crawled text repeats anyhow
+WHOLE = 16  # tokens that a document has at least, to be a document: fewer are said everywhere
 SHINGLE = 64  # tokens that two texts share by copying alone
 OFFICIAL_SHARD = 100_000_000  # tokens of a full training shard of the published exports
 TRAIN_FILE = re.compile(r"(^|_)train_.*\.bin$")
@@ -29,8 +30,8 @@ def splits_are_disjoint(d: Dossier) -> Verdict:
     if d.shards is None or d.tokenizer is None:
         return rule.lacks("no directory with training and validation shards")
     subject = Subject(d.shards, Tokenizer(d.tokenizer.model), ())
-    held_out = list(document_hashes(subject, "validation"))
-    train = set(document_hashes(subject, "train"))
+    held_out = [document_hash(t) for t in documents_of(subject, "validation") if len(t) >= 2 * WHOLE]
+    train = {document_hash(t) for t in documents_of(subject, "train") if len(t) >= 2 * WHOLE}
     whole = sum(h in train for h in held_out)
     shingles = _shingles(
         np.concatenate([np.asarray(t) for t in subject.split("validation").values()] or [_NONE])
@@ -38,8 +39,8 @@ def splits_are_disjoint(d: Dossier) -> Verdict:
     copied = _found(shingles, subject.split("train").values())
     share = max(whole / max(len(held_out), 1), copied / max(len(shingles), 1))
     said = (
-        f"{whole:,} of {len(held_out):,} validation documents and {copied:,} of {len(shingles):,} passages of "
-        f"{SHINGLE} tokens from them are in the training shards"
+        f"{whole:,} of {len(held_out):,} validation documents of {WHOLE} tokens or more, and {copied:,} of "
+        f"{len(shingles):,} passages of {SHINGLE} tokens, are in the training shards"
     )
     return rule.judged(share <= NATURAL, said, overlap_docs=whole, overlap_passages=copied, docs_val=len(held_out),
                        docs_train=len(train))  # fmt: skip

@@ -71,7 +71,11 @@ class KnnPredictor(Remembering):
             share = (self.sharpness * alike).softmax(1)
             nearest = alike.max(1)
             mix = self.most * (self.sharpness * self.care * (nearest.values - 1)).exp().unsqueeze(1)
-            cache = torch.zeros_like(p).index_add_(1, self.tokens[slot], share)
+            came, which = self.tokens[slot].unique(return_inverse=True)
+            cache = torch.zeros_like(p)
+            cache[:, came] = share @ torch.nn.functional.one_hot(which).to(
+                share.dtype
+            )  # the same sum every time
             self.caches.append((first - len(p), cache, self.places[slot][nearest.indices]))
             parts.append(((1 - mix) * p.exp() + mix * cache).log())
         return torch.cat(parts)

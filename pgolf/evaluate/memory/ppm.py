@@ -68,10 +68,9 @@ class PpmPredictor(Counting):
         return whole.log().where(tensor(np.any(offered, axis=1), below).unsqueeze(1), below)
 
     def _shares(self, found: Followers, rows: int, full: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each follower, and of the escape by row: 1 where nothing followed."""
+        """Of each follower, and of the escape by row: 1 where nothing followed, unused where a row is full."""
         totals, kinds = found.totals(rows), found.kinds(rows)
         weights, whole = (found.counts, totals + kinds) if self.by_c else (2 * found.counts - 1, 2 * totals)
         escape = np.divide(kinds, whole, out=np.ones(rows), where=totals > 0)
-        escape[full & (totals > 0)] = 0.0
         scale = np.where(full, whole - kinds, whole)
         return weights / scale[found.rows], escape

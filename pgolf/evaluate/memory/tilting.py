@@ -86,19 +86,15 @@ class Tilting(Remembering):
         return self.proposed.of_rows(np.unique(self.proposed.rows, return_index=True)[1])
 
     def _keep(self, ask: Ask, hints: Hints, known: Floats) -> None:
-        """Remember proposals by row and beginning of their block until the round is over.
+        """Remember proposals by their block's beginning until the round is over.
 
-        A block that is asked for position by position replaces what was kept of it, and comes to the same.
+        A block that is asked for again, longer or position by position, comes to the same proposals: each counts once.
         """
         offset = np.cumsum([0, *ask.wanted])
-        for row, (_, begin, end) in enumerate(ask.windows.tolist()):
+        for row, begin in enumerate(ask.windows[:, 1].tolist()):
             mine = slice(*np.searchsorted(hints.rows, [offset[row], offset[row + 1]]))
             places = begin + hints.rows[mine] - offset[row]
-            if not ask.growing:
-                self.round[begin] = places, hints.tokens[mine], known[mine]
-            else:
-                late = places == end - 1
-                self.round[end - 1] = places[late], hints.tokens[mine][late], known[mine][late]
+            self.round[begin] = places, hints.tokens[mine], known[mine]
 
 
 def tilted(

@@ -4,6 +4,7 @@ from optuna.trial import BaseTrial
 
 from pgolf.evaluate.ttt.document_lora import DocumentLora, Target
 from search_spaces.evaluate.ttt.adapter_optimizer import adapter_optimizer
+from search_spaces.listed import listed
 
 TARGETS: dict[str, tuple[Target, ...]] = {  # in the records' words
     "all": ("q", "k", "v", "o", "down", "head"),
@@ -20,8 +21,8 @@ def document_lora(trial: BaseTrial, at: str, warm: bool = False) -> DocumentLora
     rank = trial.suggest_int(f"{at}.rank", 4, 192, log=True)
     return DocumentLora(
         rank=rank,
-        alpha=trial.suggest_float(f"{at}.alpha", 32.0, 288.0, log=True),
-        targets=TARGETS[trial.suggest_categorical(f"{at}.targets", list(TARGETS))],
+        alpha=trial.suggest_float(f"{at}.alpha", 8.0, 288.0, log=True),
+        targets=listed(trial, f"{at}.targets", list(TARGETS.values())),
         lr=trial.suggest_float(f"{at}.lr", 3e-5, 1e-2, log=True),
         cosine=trial.suggest_categorical(f"{at}.cosine", [False, True]),
         grad_steps=trial.suggest_int(f"{at}.grad_steps", 1, 3),

@@ -25,7 +25,7 @@ from pgolf.rules import Gang
 from pgolf.runtime import Runtime
 from tests.evaluate.memory.laws import CHEAP, text
 
-SHARED = {"share_documents": True, "round_tokens": 50}
+SHARED = {"share_documents": True, "round_tokens": 100}
 MEMORIES: dict[str, Memory] = {
     "token_tilt": TokenTilt(orders=(1, 2, 4), hints=2, **SHARED),
     "odds": TokenTilt(orders=(2, 3), gate=Odds(), document=False, **SHARED),
@@ -45,7 +45,7 @@ MODES: dict[str, Mode] = {
 def work(ranks: Ranks) -> dict[str, dict[str, object]]:
     """By memory and mode: the scores, the ledger's order, and the log."""
     out: dict[str, dict[str, object]] = {}
-    ids = text(8, 240).astype(np.uint16)
+    ids = text(8, 340).astype(np.uint16)
     for name, memory in MEMORIES.items():
         for where, mode in MODES.items():
             if where == "windows" and any(m.needs_documents for m in memory.chain):

@@ -114,3 +114,16 @@ def test_rows_of_a_block_have_the_contexts_of_their_documents(data, longest):
         for b in range(a):
             if context is not None and expected[b] is not None:
                 assert (names[b] == name) == (expected[b] == context)
+
+
+def test_owners_of_the_same_text_have_contexts_of_their_own():
+    stream = torch.tensor([1, 2, 3, 2, 3, 4])
+    ask = Ask.of(stream, np.array([[0, 3, 6], [0, 3, 6]]), slots=(0, 1))
+    grams = Grams([0, 1, 2])
+    grams.add(Text.of(ask, 2, owners=True), np.array([2, 3, 4, 2, 3, 3]), np.array([3, 4, 5] * 2))
+    names = grams.contexts(Text.of(ask, 2, owners=True))
+    for order, came in ((0, {2, 3, 4}), (1, {2, 4}), (2, {2, 4})):
+        assert not set(names[order][:3]) & set(names[order][3:])
+        found = grams.followers(order, names[order][2:3])
+        assert set(found.tokens.tolist()) == came
+        assert found.counts.tolist() == [1] * len(came)
