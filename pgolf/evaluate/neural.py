@@ -29,11 +29,11 @@ class Neural(Predictor):
         found = ask.asked(
             self.network.hidden(ask.tokens.to(device), ask.starts.to(device), adapters=adapters)
         )
-        self.latest = found.detach()
+        self.latest = found
         return found
 
     def states(self) -> Float[Tensor, "targets d"]:
-        return self.latest
+        return self.latest.detach()
 
     def logits(
         self, states: Float[Tensor, "targets d"], added: Float[Tensor, "targets vocab"] | None = None

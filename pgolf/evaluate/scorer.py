@@ -112,9 +112,10 @@ def score(
         nonlocal sum_error
         answers = predictor.log_probs(ask)
         targets = targets_of(stream, ask).to(answers.device)
-        found = answers.detach().gather(1, targets.unsqueeze(1)).squeeze(1)
+        with torch.no_grad():
+            found = answers.gather(1, targets.unsqueeze(1)).squeeze(1)
+            error = answers.logsumexp(1).expm1().abs().max()
         nll[ask.positions()] = -found.cpu().numpy()
-        error = answers.detach().logsumexp(1).expm1().abs().max()
         sum_error = float(np.maximum(sum_error, float(error)))  # keeps a NaN
         if noted is not None:
             noted(ask, targets)
