@@ -425,20 +425,31 @@ def quantize_report(
     from services.quantize_report import quantize_report as made
 
     result, _ = _resolved(run_, store, tracking_uri)
-    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / "quantize-report"
-    if where.exists() and not where.is_dir():
-        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    where = _report_folder(out, result, "quantize-report")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with Runtime(device).joined(), Meter() as meter:
         report = made(result, Store(store), sequences if measure else None, device, meter)
-    quantize_tables.write(report, where)
+    _hand_over(report, quantize_tables, where, REPORT_WIDTH, as_json)
+
+
+def _report_folder(out: Path | None, result: Any, name: str) -> Path:
+    """Where a report goes, before it is made. Raises ConfigError if a file lies there."""
+    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / name
+    if where.exists() and not where.is_dir():
+        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    return where
+
+
+def _hand_over(report: Any, form: Any, where: Path, width: int, as_json: bool) -> None:
+    """Write a report's files and print it; `form` is the module that knows how."""
+    form.write(report, where)
     if as_json:
         print(json.dumps(report.plain(), indent=1))
         return
     console = Console(highlight=False)
-    console.width = max(console.width, REPORT_WIDTH)
-    console.print(quantize_tables.render(report))
-    console.print(f"written to {where}: {', '.join(quantize_tables.FILES)}", soft_wrap=True)
+    console.width = max(console.width, width)
+    console.print(form.render(report))
+    console.print(f"written to {where}: {', '.join(form.FILES)}", soft_wrap=True)
 
 
 @app.command("evaluation-report")
@@ -459,18 +470,9 @@ def evaluation_report(
     from services import evaluation_report as reports
 
     result, _ = _resolved(run_, store, tracking_uri)
-    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / "evaluation-report"
-    if where.exists() and not where.is_dir():
-        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    where = _report_folder(out, result, "evaluation-report")
     report = reports.report_of(result, Store(store))
-    reports.write(report, where)
-    if as_json:
-        print(json.dumps(report.plain(), indent=1))
-        return
-    console = Console(highlight=False)
-    console.width = max(console.width, EVALUATION_WIDTH)
-    console.print(reports.render(report))
-    console.print(f"written to {where}: {', '.join(reports.FILES)}", soft_wrap=True)
+    _hand_over(report, reports, where, EVALUATION_WIDTH, as_json)
 
 
 @app.command("memory-report")
@@ -491,18 +493,9 @@ def memory_report(
     from services import memory_report as reports
 
     result, _ = _resolved(run_, store, tracking_uri)
-    where = out or Path("runs") / f"{result.name}-seed{result.seed}" / "memory-report"
-    if where.exists() and not where.is_dir():
-        raise ConfigError("--out is a folder, existing or new", f"{where} is a file", "name another")
+    where = _report_folder(out, result, "memory-report")
     report = reports.report_of(result, Store(store))
-    reports.write(report, where)
-    if as_json:
-        print(json.dumps(report.plain(), indent=1))
-        return
-    console = Console(highlight=False)
-    console.width = max(console.width, REPORT_WIDTH)
-    console.print(reports.render(report))
-    console.print(f"written to {where}: {', '.join(reports.FILES)}", soft_wrap=True)
+    _hand_over(report, reports, where, REPORT_WIDTH, as_json)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from services.memory_report import MemoryPart, MemoryReport, Q
-from services.plots import ACCENT, GRID, INK, MUTED
+from services.plots import ACCENT, INK, MUTED, plain
 
 Q_STYLE = (
     ("#0072B2", "o"),
@@ -34,7 +34,7 @@ def picture(report: MemoryReport) -> Figure:
     panels = figure.subplots(rows, 3, squeeze=False)
     for (left, middle, right), part in zip(panels, report.parts, strict=True):
         for axes in (left, middle, right):
-            _plain(axes)
+            plain(axes)
         _calibration(left, part)
         _expected(middle, part)
         _where(right, part)
@@ -55,14 +55,6 @@ def _headline(report: MemoryReport) -> str:
         words.append(f"{part.kind} gains {said}" + ("" if bpb is None else f" ({bpb:.4f} bpb)"))
     clock = "" if report.memory_seconds is None else f", in {report.memory_seconds:.1f} s"
     return f"{report.run}: {', '.join(words)}{clock}"
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(True, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=INK, labelsize=8.5)
 
 
 def _calibration(axes: Axes, part: MemoryPart) -> None:

@@ -30,7 +30,7 @@ from pgolf.formats.arrays import read_arrays
 from pgolf.formats.result import Result
 from pgolf.run import parse_config
 from pgolf.stage import Store
-from services.wording import ABSENT, whole
+from services.wording import ABSENT, piped, whole
 
 CONF = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 Q = (0.0, 0.05, 0.2, 0.5, 0.8, 1.0)
@@ -278,8 +278,7 @@ def markdown(report: MemoryReport) -> str:
 
 
 def _piped(headings: Sequence[str], rows: Rows) -> str:
-    rule = ["---", *["---:"] * (len(headings) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, rule, *rows])
+    return piped(headings, rows, headings[:1])
 
 
 def write(report: MemoryReport, directory: Path) -> None:

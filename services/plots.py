@@ -94,6 +94,15 @@ def save(figure: Figure, file: Path) -> None:
     figure.savefig(file, dpi=DOTS_PER_INCH, facecolor="white")
 
 
+def plain(axes: Axes) -> None:
+    """The look of a report's panels."""
+    axes.grid(True, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=INK, labelsize=8.5)
+
+
 def reasons(row: Row) -> str:
     """Everything that made a row infeasible, with numbers."""
     return "; ".join(why(outcome) for outcome in row.infeasible)

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from services.plots import GRID, INK, MUTED
+from services.plots import INK, MUTED, plain
 from services.quantize_report import QuantizeReport, TensorReport
 from services.wording import whole
 
@@ -54,7 +54,7 @@ def picture(report: QuantizeReport) -> Figure:
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr, call-arg]
     panels = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
     for axes in panels:
-        _plain(axes)
+        plain(axes)
     _bars(panels[0], tensors)
     if len(panels) > 1:
         _losses(panels[1], tensors)
@@ -74,14 +74,6 @@ def _headline(report: QuantizeReport) -> str:
     if w.predicted_loss_nats is not None:
         words.append(f"{1000 * w.predicted_loss_nats:.3g} predicted")
     return ", ".join(words)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(True, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=INK, labelsize=8.5)
 
 
 def _style(t: TensorReport) -> tuple[str, str]:

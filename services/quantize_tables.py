@@ -17,7 +17,7 @@ from rich.text import Text
 from services.plots import save
 from services.quantize_picture import picture, short
 from services.quantize_report import SHARED, Divergence, QuantizeReport, TensorReport
-from services.wording import ABSENT, whole
+from services.wording import ABSENT, piped, whole
 
 FILES = JSON, MARKDOWN, PICTURE = "report.json", "report.md", "report.png"
 
@@ -142,9 +142,7 @@ def markdown(report: QuantizeReport) -> str:
 
 
 def _piped(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = [h.replace("- ", "") for h in headings]
-    rule = ["---" if h in WORDS else "---:" for h in head]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+    return piped([h.replace("- ", "") for h in headings], rows, WORDS)
 
 
 def write(report: QuantizeReport, directory: Path) -> None:

@@ -1,5 +1,7 @@
 """How measurements are said to people: one place, so that the table, the card and the plots agree."""
 
+from collections.abc import Container, Iterable, Sequence
+
 from pgolf.errors import Infeasible
 
 ABSENT = "-"
@@ -31,6 +33,12 @@ def why(outcome: Infeasible) -> str:
         decimals += 1
     sign = ">" if measured > limit else "<"
     return f"{rule}: {measured:,.{decimals}f} {sign} {limit:,.{decimals}f}{unit}"
+
+
+def piped(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Container[str]) -> str:
+    """A Markdown table; columns that are not `words` stand to the right."""
+    rule = ["---" if h in words else "---:" for h in headings]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, rule, *rows])
 
 
 def whole(value: float | None) -> str:
