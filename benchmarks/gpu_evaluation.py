@@ -90,7 +90,7 @@ def of_the_split(name: str, found: dict[str, float]) -> dict[str, float]:
 
 def main() -> int:
     net = network()
-    runtime = Runtime(device="cuda")
+    runtime = Runtime(device="cuda", command="python -m benchmarks.gpu_evaluation")
     net.choose_attention(64, CONTEXT, name="sdpa_documents")
     found: dict[str, float] = {}
     for name, lora in MODES.items():

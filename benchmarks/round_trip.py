@@ -227,7 +227,7 @@ def main(arguments: list[str]) -> int:
     given.store.mkdir(exist_ok=True)
     shards, text = prepared(given.train, given.held_out, given.shards_model, given.bytes, given.store)
     config = with_settings(prose(shards), given.settings)
-    store, runtime = Store(given.store), Runtime()
+    store, runtime = Store(given.store), Runtime(command="python -m benchmarks.round_trip")
     with runtime.joined():
         made = packed_trial(config, store, runtime)
     trained, artifact = made["train"].metrics, made["pack"].path / ARTIFACT

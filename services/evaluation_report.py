@@ -98,9 +98,8 @@ def paired_test(
 ) -> Paired | None:  # fmt: skip
     """Whether documents cost less afterwards. None for fewer than two documents with bytes."""
     extent = Extent(len(ids), starts_of(ids))
-    document = np.repeat(np.arange(len(extent.starts)), extent.lengths)
     size, old, new = (
-        np.bincount(document, weights=values[1:].astype(np.float64), minlength=len(extent.starts))
+        np.bincount(extent.documents, weights=values[1:].astype(np.float64), minlength=len(extent.starts))
         for values in (counts, before, after)
     )
     held = size > 0

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgolf.evaluate.drive import Pass, Progress, extent_of
+from pgolf.evaluate.drive import Pass, Progress, extent_of, one_by_one
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Predictor
 from pgolf.formats.shards import BOS
@@ -69,37 +69,19 @@ def _walk(
         return stream
     extent, rounds = extent_of(starts, len(stream), predictor, mode, ranks=1)
     stream[0] = BOS
-    stream[starts[1:]] = (
-        BOS  # a document's first input: that it begins there is known, and it is coded all the same
-    )
+    stream[starts[1:]] = BOS  # that documents begin there is known, and it is coded all the same
     made = Pass(predictor, extent, rounds, progress=progress)
 
     def visit(ask: Ask) -> Ask:
-        for rows in _together(ask):
-            _rows(ask, rows)
+        for part in one_by_one(ask, stream):
+            with torch.no_grad():
+                chances = predictor.log_probs(part).exp().cpu().numpy()
+            for place, row in zip(part.positions().tolist(), chances, strict=True):
+                stream[place] = code(place, row)
         whole = Ask.of(stream, ask.windows, ask.slots, ask.ends)
         if made.observes(whole):
             predictor.log_probs(whole)
         return whole
 
-    def _rows(ask: Ask, rows: Sequence[int]) -> None:
-        for ahead in range(max(ask.wanted[row] for row in rows)):
-            going = [row for row in rows if ahead < ask.wanted[row]]
-            windows = ask.windows[going]
-            windows[:, 1] += ahead
-            windows[:, 2] = windows[:, 1] + 1
-            slots = [ask.slots[row] for row in going] if ask.slots else ()
-            with torch.no_grad():
-                answers = predictor.log_probs(Ask.of(stream, windows, slots, growing=True))
-            chances = answers.exp().cpu().numpy()
-            for place, row in zip(windows[:, 1].tolist(), chances, strict=True):
-                stream[place] = code(place, row)
-
     made.run(stream, visit)
     return stream
-
-
-def _together(ask: Ask) -> list[list[int]]:
-    """Rows that can be coded side by side: of documents all, of a stream's windows one after the other."""
-    rows = list(range(len(ask.windows)))
-    return [rows] if ask.slots else [[row] for row in rows]

@@ -85,11 +85,11 @@ class Compressor:
         write_header(
             out, {**self.made_with, "evaluate": self.mode.plain(), "threads": self.threads, **machine()}
         )
-        whole, size, coded, beside, tokens, count = hashlib.sha256(), 0, 0, 0, 0, 0
+        whole, size, coded, tokens, count = hashlib.sha256(), 0, 0, 0, 0
         for documents in frames:
             text = b"".join(map(self.text_of, documents))
             words = encode(self.predictor, self.mode, documents, _scaled(said, size, len(text)))
-            beside += write_frame(out, Frame([len(d) for d in documents], words, digest_of_text(text)))
+            write_frame(out, Frame([len(d) for d in documents], words, digest_of_text(text)))
             whole.update(text)
             size, coded, count = size + len(text), coded + 4 * len(words), count + 1
             tokens += sum(len(d) + 1 for d in documents) - 1

@@ -42,12 +42,11 @@ def write_header(stream: BufferedIOBase, header: dict[str, Any]) -> None:
     stream.write(MAGIC + bytes([VERSION]) + _sealed(body))
 
 
-def write_frame(stream: BufferedIOBase, frame: Frame) -> int:
-    """Returns the bytes that the frame took beside its words."""
+def write_frame(stream: BufferedIOBase, frame: Frame) -> None:
     words = frame.words.astype("<u4").tobytes()
     lengths = varints([len(frame.lengths), *frame.lengths])
     body = frame.text + varints([len(lengths)]) + lengths + words
-    return stream.write(FRAME + _sealed(body)) - len(words)
+    stream.write(FRAME + _sealed(body))
 
 
 def write_end(stream: BufferedIOBase, frames: int, digest: bytes) -> None:

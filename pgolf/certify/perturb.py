@@ -28,11 +28,11 @@ from pydantic import Field
 from torch import Tensor
 
 from pgolf.errors import UserError
-from pgolf.evaluate.drive import Pass, extent_of, starts_of
+from pgolf.evaluate.drive import Pass, extent_of, one_by_one, starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask, Holding, Predictor
 from pgolf.evaluate.scorer import score
-from pgolf.formats.ledger import Events, Kind, column, of_kind
+from pgolf.formats.ledger import Events, Kind, column, in_causal_order, of_kind
 from pgolf.formats.shards import BOS, Tokens
 from pgolf.section import Section
 
@@ -142,16 +142,8 @@ def prefix_rows(factory: Callable[[], Predictor], mode: Mode, vocab_size: int, t
     rows = np.full((len(tokens), vocab_size), np.nan)
 
     def visit(ask: Ask) -> Ask:
-        together = [list(range(len(ask.windows)))] if ask.slots else [[r] for r in range(len(ask.windows))]
-        for chosen in together:
-            for step in range(max(ask.wanted[r] for r in chosen)):
-                now = [r for r in chosen if ask.wanted[r] > step]
-                windows = ask.windows[now].copy()
-                windows[:, 1] += step
-                windows[:, 2] = windows[:, 1] + 1
-                slots = [ask.slots[r] for r in now] if ask.slots else ()
-                grown = Ask.of(stream, windows, slots, growing=True)
-                rows[grown.positions()] = recorder.log_probs(grown).numpy()
+        for part in one_by_one(ask, stream):
+            rows[part.positions()] = recorder.log_probs(part).numpy()
         recorder.log_probs(ask)
         return ask
 
@@ -176,9 +168,7 @@ def declared(events: Events, tokens: int) -> Declared:
     told = np.zeros((tokens, tokens), dtype=bool)
     nothing = np.zeros(tokens, dtype=bool)
     knows: dict[int, NDArray[np.bool_]] = {}
-    late = column(events, "kind") == Kind.LEARN
-    order = np.lexsort((column(events, "event"), column(events, "rank"), late, column(events, "round")))
-    for number, row in enumerate(events[order].tolist()):
+    for number, row in enumerate(in_causal_order(events).tolist()):
         _r, _k, _e, kind, _d, seen, begin, end, before, after, _t = row
         if kind == Kind.SCORE:
             context[begin:end], step[begin:end] = seen, number

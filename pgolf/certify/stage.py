@@ -22,6 +22,7 @@ from pgolf.certify.perturb import Probe
 from pgolf.certify.report import report_of
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
+from pgolf.evaluate.__main__ import SCORES
 from pgolf.evaluate.drive import starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.scorer import score
@@ -51,7 +52,7 @@ def _certify(
     evaluate: Mode, rules: Rules,
 ) -> Metrics:  # fmt: skip
     """`code`: the directory of the bundle that was counted, if there is one."""
-    said = json.loads((scored / "scores.json").read_text())
+    said = json.loads((scored / SCORES).read_text())
     bundle = next((folder / BUNDLE for folder in code), None)
     dossier = Dossier.of_run(
         packed,

@@ -17,10 +17,9 @@ def breakdown(nll: NDArray[np.float64], counts: Tokens, extent: Extent) -> dict[
     Buckets double: 0, 1, 2 to 3, 4 to 7 and so on; a row says where its bucket begins and how many documents or
     none, targets, bytes and bits it has. All rows of a table sum to the whole.
     """
-    lengths = extent.lengths
-    document = np.repeat(np.arange(len(lengths)), lengths)  # of target 1 .. tokens - 1
+    document = extent.documents
     position = np.arange(1, extent.tokens) - 1 - extent.starts[document]
-    parts = (lengths[document], position)
+    parts = (extent.lengths[document], position)
     return {
         name: _table(part, nll[1:], counts[1:].astype(np.int64))
         for name, part in zip(("by_length", "by_position"), parts, strict=True)

@@ -6,7 +6,7 @@ a predictor is told, its score was written before.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,7 +80,7 @@ class Pass:
                 document = -1 if slot is None else batch.documents[slot]
                 state = ledger.shared if slot is None or states is None else states[slot]
                 ledger.scored(document, context, begin, end, state, self._now())
-            if states is not None and self.observes(ask):
+            if states is not None:  # it is told all blocks of documents
                 with self.adapting:
                     predictor.observe(ask, targets_of(stream, ask))
                 for row, (_, begin, end) in enumerate(step.windows.tolist()):
@@ -136,6 +136,24 @@ def starts_of(tokens: NDArray[np.integer]) -> NDArray[np.int64]:
     """Where documents begin; the first token begins one, whatever it is."""
     found: NDArray[np.int64] = np.flatnonzero(tokens == BOS).astype(np.int64)
     return found if len(found) and found[0] == 0 else np.insert(found, 0, 0)
+
+
+def one_by_one(ask: Ask, stream: Int[Tensor, " tokens"]) -> Iterator[Ask]:
+    """The same block, a position at a time: rows of documents side by side, a stream's windows one after the other.
+
+    Each ask is made when it is wanted, from what the stream holds by then.
+    """
+    every = range(len(ask.windows))
+    for rows in [every] if ask.slots else [[row] for row in every]:
+        wanted = ask.wanted
+        for ahead in range(max(wanted[row] for row in rows)):
+            going = [row for row in rows if ahead < wanted[row]]
+            windows = ask.windows[going]
+            windows[:, 1] += ahead
+            windows[:, 2] = windows[:, 1] + 1
+            yield Ask.of(
+                stream, windows, [ask.slots[row] for row in going] if ask.slots else (), growing=True
+            )
 
 
 def targets_of(stream: Int[Tensor, " tokens"], ask: Ask) -> Int[Tensor, " targets"]:

@@ -74,7 +74,7 @@ def advanced(
     found: list[Past] = []
     for (number, first), rows in parts.items():
         part = ask if len(rows) == len(states) else ask.rows(rows)
-        own = adapters if part is ask else [_of(each, rows) for each in adapters]
+        own = adapters if part is ask else [{n: f.rows(rows) for n, f in each.items()} for each in adapters]
         past = pasts[number].of(part.slots, first) if number >= 0 else None
         hidden, past = _through(network, past, part, first, until, own)
         found.append(past)
@@ -96,8 +96,3 @@ def _through(
     made, lengths = Past(ask.slots, first, cache, midway), ask.lengths
     whole = [slot for slot, n in zip(ask.slots, lengths, strict=True) if n == max(lengths)]
     return hidden, made.of(whole, first)  # shorter rows end here, or stand still: their padding is no past
-
-
-def _of(layer: Adapters, rows: Sequence[int]) -> Adapters:
-    """A layer's adapters of some rows."""
-    return {name: own.rows(rows) for name, own in layer.items() if isinstance(own, Factors)}

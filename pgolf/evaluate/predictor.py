@@ -79,7 +79,8 @@ class Ask:
     def rows(self, chosen: Sequence[int]) -> "Ask":
         """Some of the rows, as narrow as they can be."""
         index = list(chosen)
-        width = max(self.lengths[row] for row in index)
+        lengths = self.lengths
+        width = max(lengths[row] for row in index)
         slots = tuple(self.slots[row] for row in index) if self.slots else ()
         ends = tuple(self.ends[row] for row in index) if self.ends else ()
         tokens, starts = self.tokens[index, :width], self.starts[index, :width]
@@ -106,6 +107,11 @@ class Extent:
         """Targets of each document: the next document's BOS is its last."""
         ends = np.append(self.starts[1:], self.tokens - 1)
         return ends - self.starts
+
+    @property
+    def documents(self) -> NDArray[np.int64]:
+        """[tokens - 1] the number of the document of each target."""
+        return np.repeat(np.arange(len(self.starts)), self.lengths)
 
     @property
     def scored_by(self) -> NDArray[np.int64]:

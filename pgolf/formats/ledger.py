@@ -155,6 +155,13 @@ def of_kind(events: Events, *kinds: Kind) -> Events:
     return events[np.isin(column(events, "kind"), kinds)]
 
 
+def in_causal_order(events: Events) -> Events:
+    """Round by round, rank after rank, and what a round learned after all of it."""
+    late = column(events, "kind") == Kind.LEARN
+    clocks = (column(events, "event"), column(events, "rank"), late, column(events, "round"))
+    return events[np.lexsort(clocks)]
+
+
 def windows_of(events: Events) -> NDArray[np.int64]:
     """[scores, 3] rows (context, begin, end) in the order of scoring."""
     chosen = of_kind(events, Kind.SCORE)
@@ -224,10 +231,8 @@ def _ancestry(events: Events, scores: Events, starts: NDArray[np.int64], known: 
     parent: dict[int, int] = {}
     least: dict[int, int] = {ARTIFACT_STATE: np.iinfo(np.int64).max}
     most: dict[int, int] = {ARTIFACT_STATE: -1}
-    late = column(events, "kind") == Kind.LEARN
-    order = np.lexsort((column(events, "event"), column(events, "rank"), late, column(events, "round")))
     lead, apart, broken = None, True, None
-    for _r, _k, _e, kind, _d, _c, begin, end, before, after, _t in events[order].tolist():
+    for _r, _k, _e, kind, _d, _c, begin, end, before, after, _t in in_causal_order(events).tolist():
         if before not in most:
             return Audit(f"state {before} was never made", "L5", "stream", **known)
         if kind == Kind.SCORE:
