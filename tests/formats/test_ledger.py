@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgolf.formats.ledger import COLUMNS, Kind, Ledger, audit, check_once, column, read_ledger, write_ledger
+from pgolf.formats.ledger import (
+    COLUMNS,
+    Kind,
+    Ledger,
+    audit,
+    check_once,
+    column,
+    in_causal_order,
+    read_ledger,
+    write_ledger,
+)
 from tests.evaluate.ledgers import events_of
 
 STARTS = np.array([0, 5])  # two documents in ten tokens: targets 1 .. 5 and 6 .. 9
@@ -134,6 +144,14 @@ def test_a_later_document_that_was_learned_first_is_reordered_carry():
     assert found.holds
     assert found.order == "reordered_carry"
     assert found.update_lead == 8
+
+
+def test_what_a_round_learned_comes_after_every_rank_of_it():
+    first, second = Ledger(rank=0), Ledger(rank=1)
+    first.learned([(1, 6)])  # its first event; the other rank's is as early
+    second.scored(1, 5, 6, 10, second.shared)
+    kinds = column(in_causal_order(np.concatenate([first.events(), second.events()])), "kind")
+    assert kinds.tolist() == [Kind.SCORE, Kind.LEARN]
 
 
 def test_states_that_nobody_made_or_two_made_are_caught():
