@@ -11,6 +11,7 @@ meet at the file --meet. What memories proposed, and what came, goes to memory_e
 import argparse
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> int:
     meeting = [a.meet] if a.meet else []
     seal(a.sealed, allowed=[a.artifact, *a.tokens, *counted, a.out, *meeting])
 
+    @cache
     def read() -> tuple[Tokens, Tokens]:
         ids = shards(a.tokens)
         return ids, shards(a.bytes) if a.bytes else Tokenizer.load(a.tokenizer).byte_counts(ids)
@@ -75,7 +77,7 @@ def main(argv: list[str]) -> int:
             a.artifact, read, GptConfig.model_validate, a.evaluate, a.device, a.attention, ranks, progress,
             notes if remembers else None,
         )  # fmt: skip
-    except InfeasibleTrial as stopped:  # on all ranks, or on the first when all are done
+    except InfeasibleTrial as stopped:  # on all ranks
         (a.out / OUTCOME).write_text(json.dumps(stopped.outcome.plain()))
         return 0
     if remembers:
