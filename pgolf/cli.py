@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -553,6 +554,8 @@ def certify(
 ) -> None:
     """Score an artifact on the validation split and prove the score: the rules, and a lossless round trip.
 
+    The report goes with the run: into MLflow, where its outcome and the ranks follow, or beside a result.json.
+
     A claim is a JSON file that says what was shipped and reported, and may name a predictor or an evaluator of your
     own (`"predictor": "mine.py:predictor"`), which is tried out here; a submission.json is one already.
 
@@ -562,7 +565,8 @@ def certify(
     from pgolf.certify.claim import is_claim
     from pgolf.certify.dossier import Dossier
     from pgolf.certify.report import render, report_of
-    from pgolf.pipeline import certificate_of, certify_artifact, validate
+    from pgolf.certify.stage import CERTIFICATE, READABLE
+    from pgolf.pipeline import attachments, certificate_of, certify_artifact, validate
     from pgolf.run import parse_config
     from pgolf.stage import Store
 
@@ -575,13 +579,20 @@ def certify(
         with runtime.joined():
             report = certify_artifact(Path(run_), chosen, Store(store), runtime)
     else:
-        result, _ = _resolved(run_, store, tracking_uri)
-        chosen = parse_config(result.config)
+        result, run_id = _resolved(run_, store, tracking_uri)
+        chosen, place = parse_config(result.config), Store(store)
         runtime = _runtime(chosen.rules.gang.but(ranks=1), _Lines())
         with runtime.joined():
-            passed = validate(result, Store(store), runtime)
+            passed = validate(result, place, runtime)
         assert passed is not None, "one rank, and it leads"
-        report = certificate_of(passed, Store(store))
+        report, kept = certificate_of(passed, place), attachments(passed, place)
+        if run_id is not None:
+            from services.tracking import amend
+
+            amend(run_id, passed, kept, chosen.rules, place.directory, tracking_uri)
+        elif (folder := Path(run_)).is_dir() or folder.name == "result.json":
+            for name in (CERTIFICATE, READABLE):
+                shutil.copyfile(kept[name], (folder if folder.is_dir() else folder.parent) / name)
     print(json.dumps(report, indent=1, sort_keys=True)) if as_json else Console().print(render(report))
     raise typer.Exit(0 if report["verdict"] == "holds" else 1)
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pgolf.certify.stage import CERTIFICATE, CERTIFY
+from pgolf.certify.stage import CERTIFICATE, CERTIFY, READABLE
 from pgolf.data.source import TOKENIZER
 from pgolf.errors import DataError, Infeasible, InfeasibleTrial, StoreError
 from pgolf.estimate import impossible
@@ -375,14 +375,14 @@ def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runti
 
 def certificate_of(result: Result, store: Store) -> dict[str, Any]:
     """The certificate that `validate` made for a result."""
-    return dict(json.loads(attachments(result, store)["certificate.json"].read_text()))
+    return dict(json.loads(attachments(result, store)[CERTIFICATE].read_text()))
 
 
 def attachments(result: Result, store: Store) -> dict[str, Path]:
     """Files of a trial worth keeping with its record, by name, as far as the store still has them."""
     wanted = {
         "ledger.npz": (result.scored_stage, EVALUATE.name, "ledger.npz"),
-        "certificate.json": ("certify", CERTIFY.name, "certificate.json"),
+        **{name: ("certify", CERTIFY.name, name) for name in (CERTIFICATE, READABLE)},
     }
     found = {}
     for name, (stage, directory, file) in wanted.items():

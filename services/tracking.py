@@ -220,6 +220,27 @@ class Recorder:
         return True
 
 
+def amend(
+    run_id: str, result: Result, attachments: Mapping[str, Path], rules: Rules, store_dir: Path,
+    tracking_uri: str | None,
+) -> None:  # fmt: skip
+    """More of a trial that is on record: its certificate, with its new outcome and everybody's ranks.
+
+    At once, and not by an outbox: no search waits for it, and whoever asked for it is told if it fails.
+    """
+    client = client_for(store_dir, tracking_uri)
+    tags = client.get_run(run_id).data.tags
+    round_name, _, number = tags["pgolf.trial"].rpartition("/")
+    search = client.get_run(tags["mlflow.parentRunId"]).data.tags["pgolf.search"]
+    event = {
+        "event": "trial_finished", "time_ms": time.time_ns() // 1_000_000, "search": search, "number": int(number),
+        "result": result.plain(), "attachments": {name: str(path) for name, path in attachments.items()},
+    }  # fmt: skip
+    writer = WriterFactory(round_name, store_dir, tracking_uri, rules)()
+    writer.trial_finished(event)
+    writer.rank(event)
+
+
 def is_outage(error: Exception) -> bool:
     """Whether the same call may succeed later: no connection, a server's own fault, a locked database."""
     if isinstance(error, MlflowException):

@@ -210,7 +210,7 @@ def test_a_validated_trial_has_its_second_score_and_its_certificate(tiny_trial):
     assert report["verdict"] == "holds"
     assert report["artifact_sha256"] == both.artifact_sha256
     kept = attachments(both, tiny_trial.store)
-    assert kept.keys() == {"ledger.npz", "certificate.json"}
+    assert kept.keys() == {"ledger.npz", "certificate.json", "certificate.txt"}
     assert all(file.is_file() for file in kept.values())
     assert "certificate.json" not in attachments(first, tiny_trial.store)
 

@@ -1,15 +1,17 @@
 """The certificate: every rule's verdict, signed by the digest of all that it says; for people, one line a rule."""
 
+import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from pgolf.certify.verdict import Verdict, convicted
 from pgolf.section import digest_of
 
+TEXT_COLUMNS = 110  # of the readable report
 STYLES = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("n/a", "dim")}
 
 
@@ -61,3 +63,11 @@ def render(report: Mapping[str, Any]) -> Group:
         lines.append(Text(f"artifact SHA-256 {report['artifact_sha256'][:16]}"))
     lines.append(Text(f"digest {report['digest'][:16]}"))
     return Group(*lines)
+
+
+def as_text(report: Mapping[str, Any]) -> str:
+    """The same lines in a file."""
+    console = Console(file=io.StringIO(), width=TEXT_COLUMNS, highlight=False)
+    with console.capture() as captured:
+        console.print(render(report))
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())

@@ -19,7 +19,7 @@ from pgolf.certify.checks import examine
 from pgolf.certify.coder import COSTLIEST_BITS
 from pgolf.certify.dossier import Dossier
 from pgolf.certify.perturb import Probe
-from pgolf.certify.report import report_of
+from pgolf.certify.report import as_text, report_of
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.evaluate.__main__ import SCORES
@@ -37,6 +37,7 @@ from pgolf.section import Section
 from pgolf.stage import Metrics, Stage, sha256_of
 
 CERTIFICATE = "certificate.json"
+READABLE = "certificate.txt"  # the same for people
 RELATIVE_SLACK, BYTE_SLACK = 0.001, 64
 
 
@@ -89,6 +90,7 @@ def _certify(
         ],
     )
     (out / CERTIFICATE).write_text(json.dumps(report, indent=1, sort_keys=True))
+    (out / READABLE).write_text(as_text(report))
     failed = sum(said["holds"] is False for said in report["rules"].values()) + len(report["broken"])
     return {"failed_checks": failed, **trip}
 
@@ -173,4 +175,4 @@ def round_trip(
     return trip, None
 
 
-CERTIFY = Stage("certify", 4, _certify)
+CERTIFY = Stage("certify", 5, _certify)

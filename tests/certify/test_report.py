@@ -3,21 +3,14 @@
 import json
 
 import pytest
-from rich.console import Console
 
-from pgolf.certify.report import is_signed, render, report_of
+from pgolf.certify.report import as_text, is_signed, report_of
 from pgolf.certify.verdict import Rule, Verdict, convicted
 
 RULE = Rule("L3", "answers_are_distributions", "normalize")
 GOOD = RULE.judged(True, "they sum to one within 1e-9", n=100)
 BAD = RULE.judged(False, "one is 0.3 away", n=100, worst=float("inf"))
 NONE = RULE.lacks("nothing that predicts")
-
-
-def shown(report) -> str:
-    console = Console(record=True, width=160)
-    console.print(render(report))
-    return console.export_text()
 
 
 def test_a_verdict_is_a_value():
@@ -39,7 +32,7 @@ def test_a_report_says_it_in_json_and_in_lines(verdict, word, all_of_it):
     assert report["verdict"] == all_of_it
     assert report["rules"]["L3"]["holds"] is verdict.holds
     assert json.loads(json.dumps(report)) == report
-    text = shown(report)
+    text = as_text(report)
     assert f"certificate {all_of_it}" in text
     assert verdict.evidence in text
     assert word in text
@@ -58,4 +51,4 @@ def test_the_digest_is_of_all_that_is_said():
 def test_another_failure_fails_the_report():
     report = report_of([GOOD], broken=["the text that came back is another"])
     assert report["verdict"] == "fails"
-    assert "came back is another" in shown(report)
+    assert "came back is another" in as_text(report)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pgolf.certify.checks import bytes_are_the_text
+from pgolf.certify.checks.bytes import unlike_the_text
 from pgolf.data.case_ops import CaseOps
 from pgolf.data.source import TOKENIZER, PythonStdlib, SelectTail, Shards
 from pgolf.data.sp_official import SpOfficial
@@ -178,7 +178,7 @@ def test_the_published_kind_of_sidecar_is_the_denominator(tmp_path):
     tokens, counts = read_split(source.build(Store(tmp_path / "s"), HERE)[0][1].path, "validation")
     assert np.array_equal(counts, given)
     assert counts.sum() == tokenizer.byte_counts(tokens).sum() + 1
-    assert bytes_are_the_text(tokens, counts, tokenizer) is None
+    assert unlike_the_text(tokens, counts, tokenizer) is None
     (tmp_path / "val_bytes_000000.bin").unlink()
     tokens, counts = read_split(source.build(Store(tmp_path / "s"), HERE)[0][1].path, "validation")
     assert np.array_equal(counts, tokenizer.byte_counts(tokens))

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgolf.certify import checks
+from pgolf.certify.checks.predictions import predictions_see_the_past_alone
+from pgolf.certify.dossier import Dossier
+from pgolf.certify.perturb import Probe
 from pgolf.evaluate.neural import Neural, Plain
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
@@ -80,13 +82,27 @@ def one_too_far(starts):
     return honest & (document.unsqueeze(2) == document.unsqueeze(1))
 
 
-@pytest.mark.parametrize(("mask", "law"), [
-    (without_documents, checks.documents_are_islands),
-    (one_too_far, checks.future_is_invisible),
-])  # fmt: skip
-def test_the_certificate_finds_a_broken_mask_in_a_real_network(monkeypatch, mask, law):
-    assert law(network(), VOCAB) is None
-    assert "a prediction changed" in law(mended(monkeypatch, mask), VOCAB)
+def judged(predictor):
+    """What the certificate says of a prediction's past."""
+    ids = stream(0, 200, 5)[0].numpy().astype(np.uint16)
+    mode = Sliding(context=64, stride=32)
+    return predictions_see_the_past_alone(
+        Dossier(
+            stream=(ids, np.ones(200, np.uint16)),
+            evaluate=mode,
+            predictor=lambda: predictor,
+            vocab_size=VOCAB,
+            probe=Probe(tokens=128, places=24),
+        )
+    )
+
+
+@pytest.mark.parametrize("mask", [without_documents, one_too_far])
+def test_the_certificate_finds_a_broken_mask_in_a_real_network(monkeypatch, mask):
+    assert judged(Neural(network())).holds
+    broken = judged(Neural(mended(monkeypatch, mask)))
+    assert broken.holds is False
+    assert "moves by" in broken.evidence
 
 
 def test_a_network_that_sees_the_next_token_scores_better_than_it_may(monkeypatch):
@@ -99,4 +115,4 @@ def test_a_network_that_sees_the_next_token_scores_better_than_it_may(monkeypatc
 
     honest = score(Neural(network()), ids, counts, plan).bpb
     assert score(Plain(peeking), ids, counts, plan).bpb < honest
-    assert checks.future_is_invisible(peeking, VOCAB) is not None
+    assert judged(Plain(peeking)).holds is False

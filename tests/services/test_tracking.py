@@ -13,13 +13,13 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import OperationalError
 
-from pgolf.errors import StoreError, UserError
+from pgolf.errors import Infeasible, StoreError, UserError
 from pgolf.formats.result import METRICS, Result
 from services import tracking
 from services.leaderboard import read_board, trial_runs
 from services.mlflow_client import client_for
 from services.mlflow_writer import MlflowWriter, flat, text
-from services.tracking import Recorder, is_outage
+from services.tracking import Recorder, amend, is_outage
 from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
 
 
@@ -180,6 +180,31 @@ def test_delivering_every_event_again_changes_nothing(store_dir):
     assert len(client.get_metric_history(after[1][0], "train_loss")) == 1
     table = json.loads(artifact(store_dir, parents(store_dir)[0].info.run_id, "leaderboard.json").read_text())
     assert len(table["data"]) == 4
+
+
+def test_a_certificate_that_comes_later_goes_to_its_run_and_moves_the_ranks(store_dir, tmp_path):
+    recorder = opened(store_dir)
+    for number, bpb in enumerate((2.0, 2.1)):
+        config = FakeConfig(model={"layers": number})
+        recorder.trial_started(number, config, {})
+        recorder.trial_finished(number, make_result(config, bpb=bpb))
+    recorder.finish()
+    first = children(store_dir)[0]
+    (tmp_path / "certificate.txt").write_text("certificate fails")
+    failed = [Infeasible(reason="certificate", measured=1, limit=0)]
+    result = make_result(FakeConfig(model={"layers": 0}), bpb=2.0, validation_bpb=2.2, infeasible=failed)
+    kept = {"certificate.txt": tmp_path / "certificate.txt"}
+    amend(first.info.run_id, result, kept, SMALL, store_dir, None)
+    after = children(store_dir)
+    assert after[0].info.run_id == first.info.run_id
+    assert [(after[n].data.metrics["rank"], after[n].data.metrics["feasible"]) for n in (0, 1)] == [
+        (2, 0),
+        (1, 1),
+    ]
+    assert after[0].data.metrics["validation_bpb"] == 2.2
+    assert artifact(store_dir, first.info.run_id, "certificate.txt").read_text() == "certificate fails"
+    assert len(parents(store_dir)) == 1
+    assert parents(store_dir)[0].data.metrics["best_bpb"] == 2.1
 
 
 def test_an_outage_neither_blocks_nor_kills_is_said_once_and_is_made_good(store_dir, caplog, monkeypatch):
