@@ -12,7 +12,6 @@ byte for byte. Where pages are unlike the training text, expect more bits.
 import argparse
 import json
 import lzma
-import math
 import os
 import subprocess
 import sys
@@ -31,7 +30,7 @@ import torch
 import zstandard
 
 from benchmarks.models import STORE
-from pgolf.certify.coder import COSTLIEST_BITS
+from pgolf.certify.trip import scored_bytes
 from pgolf.data.build import Build, build
 from pgolf.data.documents import Tally, documents, text_files
 from pgolf.data.source import TOKENIZER, Shards
@@ -41,7 +40,6 @@ from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.drive import starts_of
 from pgolf.evaluate.memory.context_mixing import ContextMixing
 from pgolf.evaluate.memory.token_tilt import TokenTilt
-from pgolf.evaluate.scorer import score
 from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.shards import BOS, read_shard
@@ -184,23 +182,18 @@ def trip(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes, place:
         assert again.read_bytes() == text, "the text came back changed"
     return {
         "file_bytes": said[0]["file_bytes"], "coded_bytes": said[0]["coded_bytes"],
-        **scored_bytes(artifact, tokenizer, config, text),
+        **scored(artifact, tokenizer, config, text),
         "compress_seconds": seconds[0], "decompress_seconds": seconds[1],
     }  # fmt: skip
 
 
-def scored_bytes(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes) -> dict[str, float]:
-    """What the scorer, which asks for whole blocks, says that the same documents take; and in the coder's precision."""
+def scored(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes) -> dict[str, float]:
+    """What the same documents take by the scorer."""
     packed, model = read_artifact(artifact), Tokenizer.load(tokenizer)
     documents = [model.exact_ids(line) for line in text.splitlines(keepends=True)]
     ids = np.array([token for ids in documents for token in (BOS, *ids)], dtype=np.uint16)
     network = assemble(packed.model, packed.vocab_size, packed.weights(), "cpu")
-    found = score(config.evaluate.predictor(network), ids, np.ones_like(ids), config.evaluate).verify()
-    bits = found.nll / math.log(2)
-    return {
-        "scored_bytes": math.fsum(bits) / 8,
-        "expected_bytes": math.fsum(np.minimum(bits, COSTLIEST_BITS)) / 8,
-    }
+    return scored_bytes(config.evaluate.predictor(network), config.evaluate, ids)
 
 
 def table(rows: dict[str, Any]) -> str:

@@ -546,8 +546,12 @@ def certify(
         ),
     ],
     config: Annotated[
-        str, typer.Option(help="For an artifact: the config whose data and evaluation it is scored with.")
-    ] = "laptop_baseline",
+        str | None,
+        typer.Option(
+            help="For an artifact: the config whose data and evaluation it is scored with; "
+            "default: config.yaml beside it, else laptop_baseline."
+        ),
+    ] = None,
     store: StoreOption = "store",
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
@@ -566,14 +570,17 @@ def certify(
     from pgolf.certify.dossier import Dossier
     from pgolf.certify.report import render, report_of
     from pgolf.certify.stage import CERTIFICATE, READABLE
+    from pgolf.certify.trip import of_claim
     from pgolf.pipeline import attachments, certificate_of, certify_artifact, validate
     from pgolf.run import parse_config
     from pgolf.stage import Store
 
     if is_claim(Path(run_)):
-        report = report_of(examine(Dossier.read(Path(run_))), claim=run_)
+        dossier = Dossier.read(Path(run_))
+        report = report_of(examine(dossier), claim=run_, **of_claim(Path(run_), dossier))
     elif Path(run_).suffix == ".bin":
-        chosen = _config(config, None)
+        beside = Path(run_).with_name("config.yaml")
+        chosen = _config(config or (str(beside) if beside.is_file() else "laptop_baseline"), None)
         runtime = _runtime(chosen.rules.gang.but(ranks=1), _Lines())
         chosen.data.check()
         with runtime.joined():

@@ -5,8 +5,10 @@ path to training data, a download) into an error instead of a score.
 """
 
 import os
+import site
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +17,7 @@ from typing import NoReturn
 
 from pgolf.errors import PgolfError, UserError
 
+SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64")
 KEPT = ("PATH", "HOME", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV", "TMPDIR")
 
 ALONE = """\
@@ -95,6 +98,13 @@ def leave(main: Callable[[list[str]], int]) -> NoReturn:
         sys.exit(2)
 
 
+def seal_whole(allowed: Iterable[Path]) -> None:
+    """From now on refuse every file but the allowed ones, Python's and pgolf's code and the system's own."""
+    code = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *site.getsitepackages()]
+    own = [site.getusersitepackages(), Path(__file__).parent, Path.cwd()]
+    seal([Path("/")], [*map(Path, [*code, *own, *SYSTEM]), *allowed])
+
+
 def seal(directories: Iterable[Path], allowed: Iterable[Path]) -> None:
     """From now on refuse files below `directories` that are not `allowed`, and every connection.
 
@@ -104,7 +114,7 @@ def seal(directories: Iterable[Path], allowed: Iterable[Path]) -> None:
     given = [str(p.resolve()) for p in allowed]
 
     def below(path: str, roots: list[str]) -> bool:
-        return any(path == root or path.startswith(root + "/") for root in roots)
+        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         if event == "open" and isinstance(args[0], str | bytes):

@@ -1,7 +1,12 @@
-"""The two processes of the round trip; the second has only what `decompress` names.
+"""The two processes of the round trip; the second has only what it names.
 
 python -m pgolf.certify compress   artifact.bin tokenizer.model tokens.bin coded.bin --evaluate '{...}'
 python -m pgolf.certify decompress artifact.bin tokenizer.model coded.bin text.bin
+
+The same of somebody's claim. They may open its artifact, the tokenizers and code beside it, and nothing else.
+
+python -m pgolf.certify encode claim.json tokens.bin coded.bin --vocab-size N
+python -m pgolf.certify decode claim.json coded.bin tokens.bin --vocab-size N
 """
 
 import argparse
@@ -9,13 +14,18 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import torch
 from pydantic import TypeAdapter
 
+from pgolf.certify.claim import read_claim
+from pgolf.certify.coder import decode, encode
 from pgolf.certify.compressor import Compressor, opened
 from pgolf.evaluate.drive import starts_of
 from pgolf.evaluate.evaluation import Evaluation
-from pgolf.formats.shards import read_shard
-from pgolf.fresh import leave, seal
+from pgolf.formats.arrays import read_arrays, write_arrays
+from pgolf.formats.shards import BOS, Tokens, read_shard, write_shard
+from pgolf.fresh import leave, seal, seal_whole
 
 
 def main(argv: list[str]) -> int:
@@ -23,17 +33,23 @@ def main(argv: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--sealed", type=Path, action="append", default=[])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    compress, decompress = (verbs.add_parser(verb) for verb in ("compress", "decompress"))
+    compress, decompress, *of_claims = (
+        verbs.add_parser(verb) for verb in ("compress", "decompress", "encode", "decode")
+    )
     for command in (compress, decompress):
         for name in ("artifact", "tokenizer", "given", "out"):
             command.add_argument(name, type=Path)
     compress.add_argument("--evaluate", type=TypeAdapter(Evaluation).validate_json, required=True)
+    for command in of_claims:
+        for name in ("claim", "given", "out"):
+            command.add_argument(name, type=Path)
+        command.add_argument("--vocab-size", type=int, required=True)
     a = parser.parse_args(argv)
+    if "claim" in a:
+        return _of_claim(a)
     seal(a.sealed, allowed=[a.artifact, a.tokenizer, a.given, a.out])
     if a.verb == "compress":
-        ids = read_shard(a.given)
-        bounds = [*starts_of(ids).tolist(), len(ids)]
-        documents = [ids[b + 1 : e].tolist() for b, e in pairwise(bounds)]
+        documents = _documents(read_shard(a.given))
         with a.out.open("wb") as out:
             made = Compressor(a.artifact, a.tokenizer, a.evaluate, threads=1).compress([documents], out)
         print(json.dumps({"text_bytes": made.text_bytes, "coded_bytes": made.coded_bytes,
@@ -42,6 +58,32 @@ def main(argv: list[str]) -> int:
         with a.given.open("rb") as coded, a.out.open("wb") as out:
             opened(coded, a.artifact, a.tokenizer).decompress(coded, out)
     return 0
+
+
+def _of_claim(a: argparse.Namespace) -> int:
+    claim = read_claim(a.claim, a.vocab_size)
+    assert claim.predictor is not None and claim.evaluate is not None, "only such claims are sent here"
+    home = a.claim.resolve().parent
+    given = [home] if claim.tokens is None else [home, claim.tokens]
+    opens = [file for folder in given for ending in ("*.py", "*.model") for file in folder.rglob(ending)]
+    artifact = [] if claim.artifact is None else [claim.artifact]
+    seal_whole(allowed=[*opens, *artifact, *(claim.counted or ()), a.given, a.out])
+    torch.set_num_threads(1)
+    if a.verb == "encode":
+        documents = _documents(read_shard(a.given))
+        words = encode(claim.predictor(), claim.evaluate, documents)
+        write_arrays(a.out, {"lengths": np.array([len(d) for d in documents]), "words": words})
+        print(json.dumps({"coded_bytes": words.nbytes}))
+    else:
+        coded = read_arrays(a.given)
+        found = decode(claim.predictor(), claim.evaluate, coded["lengths"].tolist(), coded["words"])
+        write_shard(a.out, np.array([token for document in found for token in (BOS, *document)], np.uint16))
+    return 0
+
+
+def _documents(ids: Tokens) -> list[list[int]]:
+    """The documents of a stream, BOS not included."""
+    return [ids[b + 1 : e].tolist() for b, e in pairwise([*starts_of(ids).tolist(), len(ids)])]
 
 
 if __name__ == "__main__":

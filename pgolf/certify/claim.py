@@ -126,8 +126,11 @@ def is_claim(file: Path) -> bool:
     return b'"config_digest"' not in file.read_bytes() or b'"stages"' not in file.read_bytes()
 
 
-def read_claim(file: Path) -> Dossier:
+def read_claim(file: Path, vocab_size: int | None = None) -> Dossier:
     """A claim's dossier.
+
+    Args:
+        vocab_size: where the claim does not say and its shards are not to be read.
 
     Raises:
         DataError: if the file, or one that it names, is missing or damaged.
@@ -160,7 +163,7 @@ def read_claim(file: Path) -> Dossier:
     dossier = Dossier(
         artifact=artifact, tokens=tokens, split=c.split, evaluate=c.evaluate, predictor=made,
         evaluator=None if c.evaluator is None else _loaded_late(_function(home, c.evaluator)),
-        vocab_size=c.vocab_size, islands=c.documents == "islands",
+        vocab_size=c.vocab_size or vocab_size, islands=c.documents == "islands",
         official=(c.track or "").startswith(OFFICIAL_TRACK),
         events=None if arrays is None else arrays["events"], nll=None if arrays is None else arrays["nll"],
         order=c.order_class, reported=_reported(c), cap=c.byte_cap, config=_config(c.config, home, file),

@@ -12,6 +12,7 @@ from pgolf.certify.verdict import Verdict, convicted
 from pgolf.section import digest_of
 
 TEXT_COLUMNS = 110  # of the readable report
+TRIPS = {"round_trip": "were coded in", "round_trip_narrowed": "and, learning after shorter rounds, in"}
 STYLES = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("n/a", "dim")}
 
 
@@ -52,11 +53,13 @@ def render(report: Mapping[str, Any]) -> Group:
         table,
     ]
     lines += [Text(f"  {broken}", style="bold red") for broken in report.get("broken", ())]
-    if (trip := report.get("round_trip")) is not None:
-        lines.append(Text(
-            f"{trip['text_bytes']:,.0f} bytes of text in {trip['documents']:.0f} document(s) were coded in "
-            f"{trip['coded_bytes']:,.0f} bytes; the scorer's bits say {trip['scored_bytes']:,.1f}"
-        ))  # fmt: skip
+    for name, how in TRIPS.items():
+        if (trip := report.get(name)) is not None:
+            what = f"{trip['text_bytes']:,.0f} bytes of text" if "text_bytes" in trip else "a sample"
+            lines.append(Text(
+                f"{what} ({trip['sample_tokens']:,.0f} tokens of {trip['documents']:.0f} document(s)) {how} "
+                f"{trip['coded_bytes']:,.0f} bytes; the scorer's bits say {trip['scored_bytes']:,.1f}"
+            ))  # fmt: skip
     if "validation_bpb" in report:
         lines.append(Text(f"validation {report['validation_bpb']:.4f} bits per byte"))
     if "artifact_sha256" in report:

@@ -168,6 +168,49 @@ def windows_of(events: Events) -> NDArray[np.int64]:
     return np.stack([column(chosen, name) for name in ("context", "begin", "end")], axis=1)
 
 
+def gone_by(events: Events, many: int) -> list[tuple[int, tuple[tuple[int, int], ...]] | None]:
+    """Of the first targets what their scores could go by: where the window begins, and all that the state was told.
+
+    Read from the states' ancestry alone, so that a ledger of any length costs what its beginning does. None: not
+    scored, or by a state that was told more than these targets, or that no event made.
+    """
+    kinds, names = column(events, "kind"), column(events, "after")
+    makers = np.flatnonzero(kinds != Kind.SCORE)
+    makers = makers[np.argsort(names[makers], kind="stable")]
+    sorted_names = names[makers]
+    before = COLUMNS.index("before")
+    known: dict[int, tuple[tuple[int, int], ...] | None] = {ARTIFACT_STATE: ()}
+
+    def told(state: int) -> tuple[tuple[int, int], ...] | None:
+        chain: list[tuple[int, Events]] = []
+        while state not in known:
+            first, last = (
+                np.searchsorted(sorted_names, state, "left"),
+                np.searchsorted(sorted_names, state, "right"),
+            )
+            rows = events[makers[first:last]]
+            beyond = of_kind(rows, Kind.UPDATE, Kind.LEARN)
+            if not len(rows) or len(chain) > len(events) or (column(beyond, "end") > many).any():
+                known[state] = None
+                break
+            chain.append((state, beyond))
+            state = int(rows[0, before])
+        so_far = known[state]
+        for name, rows in reversed(chain):
+            spans = zip(column(rows, "begin").tolist(), column(rows, "end").tolist(), strict=True)
+            so_far = known[name] = None if so_far is None else (*so_far, *spans)
+        return so_far
+
+    found: list[tuple[int, tuple[tuple[int, int], ...]] | None] = [None] * many
+    scores = events[(kinds == Kind.SCORE) & (column(events, "begin") < many)]
+    columns = (column(scores, name).tolist() for name in ("context", "begin", "end", "before"))
+    for context, begin, end, state in zip(*columns, strict=True):
+        spans = told(state)
+        for target in range(begin, min(end, many)):
+            found[target] = None if spans is None else (context, spans)
+    return found
+
+
 def check_once(events: Events, tokens: int) -> str | None:
     """What breaks score-once, or None: every target 1 .. tokens - 1 exactly once, from its past."""
     context, begin, end = windows_of(events).T

@@ -13,10 +13,11 @@ from pgolf.evaluate.memory.token_tilt import TokenTilt
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
+from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.evaluate.ttt.phased import Phased
 from pgolf.evaluate.ttt.stream_sgd import StreamSgd
-from pgolf.formats.ledger import Ledger
-from tests.nets import BOS, network, stream
+from pgolf.formats.ledger import Ledger, gone_by
+from tests.nets import BOS, network, small, stream
 
 
 def test_declared_by_hand():
@@ -45,6 +46,34 @@ def test_what_all_were_told_at_a_rounds_end_is_known_from_the_next_round_on():
     told = declared(ledger.events(), 6).told
     assert not told[:4].any()
     assert [np.flatnonzero(row).tolist() for row in told[4:]] == [[1, 2, 3]] * 2
+
+
+@pytest.mark.parametrize("many", [9, 40, 100])
+@pytest.mark.parametrize("mode", [
+    Sliding(context=16, stride=5),
+    Sliding(context=16, stride=5, ttt=StreamSgd(chunk_tokens=20, sequence_tokens=12, rows=2, epochs=1, lr=0.02)),
+    DocumentChunks(context=20, chunk=6, rows=3, ttt=DocumentLora(rank=2, alpha=2.0, lr=0.02, warm_a=True)),
+    DocumentChunks(context=20, chunk=6, rows=3, memory=TokenTilt(orders=(1, 2), share_documents=True, round_tokens=20)),
+], ids=["plain", "stream sgd", "warm adapters", "shared tilt"])  # fmt: skip
+def test_what_the_first_scores_could_go_by_is_what_is_declared_of_them(mode, many):
+    ids = stream(5, 100, 6)[0].numpy().astype(np.uint16)
+    events = score(mode.predictor(network(small(layers=1))), ids, np.ones_like(ids), mode).events
+    whole, found = declared(events, len(ids)), gone_by(events, many)
+    assert found[0] is None
+    for target in range(1, many):
+        told = set(np.flatnonzero(whole.told[target]).tolist())
+        if max(told, default=0) >= many:
+            assert found[target] is None
+        else:
+            context, spans = found[target]
+            assert context == whole.context[target]
+            assert {place for begin, end in spans for place in range(begin, end)} == told
+
+
+def test_of_a_state_that_nothing_made_nothing_is_known():
+    ledger = Ledger()
+    ledger.scored(0, 0, 1, 3, 77)
+    assert gone_by(ledger.events(), 3) == [None] * 3
 
 
 def test_apart():

@@ -5,19 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
 from pgolf.certify.perturb import Probe
 from pgolf.certify.report import is_signed, render
-from pgolf.certify.stage import CERTIFICATE, CERTIFY, Certify, sample
+from pgolf.certify.stage import CERTIFICATE, CERTIFY, Certify
 from pgolf.data.case_marks import CaseMarks
 from pgolf.data.case_ops import CaseOps
 from pgolf.data.cross_ws import CrossWs
 from pgolf.data.sp_bpe import SpBpe
 from pgolf.data.sp_official import SpOfficial
-from pgolf.evaluate.drive import starts_of
 from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.stage import VALIDATE
 from pgolf.formats.shards import read_shard, write_shard
@@ -26,7 +23,6 @@ from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
 from tests.certify.conftest import deploy
 from tests.data.hostile import CASED, LESSONS
-from tests.nets import stream
 
 CASED_DOCUMENTS = [text.encode() for text in CASED if 1 < len(text) < 20]
 PLAN = Sliding(context=16, stride=8)
@@ -79,36 +75,3 @@ def test_a_tokenizer_whose_tokens_have_no_bytes_of_their_own_is_certified(sectio
     report, metrics = certificate(made, made.tokens, Store(tmp_path / "store"))
     assert report["verdict"] == "holds", [r for r in report["rules"].values() if r["holds"] is False]
     assert metrics["text_bytes"] > 40
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 999), length=st.integers(2, 90), documents=st.integers(0, 12), budget=st.integers(1, 90),
-       name=st.text("ab", max_size=3))  # fmt: skip
-def test_the_sample_is_whole_documents_but_one_in_their_order(seed, length, documents, budget, name):
-    ids = stream(seed, length, documents)[0].numpy().astype(np.uint16)
-    counts = np.where(ids == 1, 0, 1 + ids % 3).astype(np.uint16)
-    part, sizes = sample(ids, counts, name, budget)
-    whole = [ids[b:e].tolist() for b, e in spans(ids)]
-    taken = [part[b:e].tolist() for b, e in spans(part)]
-    cut = [document for document in taken if document not in whole]
-    assert len(cut) <= 1
-    assert all(any(document == full[: len(document)] for full in whole) for document in cut)
-    places = [whole.index(document) for document in taken if document in whole]
-    assert len(part) == len(sizes)
-    assert places == sorted(places) or len(set(map(tuple, whole))) < len(whole)
-    total = int(counts.sum())
-    assert int(sizes.sum()) >= min(budget, total), "as much as was asked for, where there is as much"
-    assert int(sizes.sum()) < budget + 3 or len(taken) == 1, "and no more than its last token"
-
-
-def test_another_artifact_is_asked_for_other_documents():
-    ids = stream(5, 400, 60)[0].numpy().astype(np.uint16)
-    counts = np.where(ids == 1, 0, 2).astype(np.uint16)
-    first, again, other = (sample(ids, counts, seed, 60)[0].tolist() for seed in ("a", "a", "b"))
-    assert first == again
-    assert first != other
-
-
-def spans(ids: np.ndarray) -> list[tuple[int, int]]:
-    starts = starts_of(ids).tolist()
-    return list(zip(starts, [*starts[1:], len(ids)], strict=True))

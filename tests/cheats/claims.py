@@ -6,11 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from pgolf.certify.dossier import Dossier
+from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.predictor import Predictor
+from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import sliding_windows
+from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.formats.arrays import write_arrays
 from pgolf.formats.ledger import Ledger
 from tests.cheats.evaluators import honest, in_windows
-from tests.cheats.zoo import COUNTS, IDS, MODE, cheat, claimed, lawful, on_bench
+from tests.cheats.zoo import COUNTS, IDS, MODE, PROBE, cheat, claimed, lawful, on_bench
+from tests.nets import network, small
 
 OFFICIAL = "track_10min_16mb"
 CASEOPS, CASEOPS_BYTES = 47_851_520, 151_074_499
@@ -125,6 +130,18 @@ def scores_of_another_network(folder: Path) -> Dossier:
     """The ledger's scores are better than those that this artifact makes."""
     events = in_windows(sliding_windows(len(IDS), MODE.context, MODE.context)).events()
     return on_bench(lawful, events=events, nll=0.9 * honest(IDS))
+
+
+@cheat("L20", like="another network's ledger, of an evaluation that adapts")
+def scores_of_another_adapting_network(folder: Path) -> Dossier:
+    """Adapters learn from every document, and the kept scores are better than those that this artifact makes."""
+    mode = DocumentChunks(context=20, chunk=6, rows=3, ttt=DocumentLora(rank=2, alpha=2.0, lr=0.02))
+
+    def adapting() -> Predictor:
+        return mode.predictor(network(small(layers=1)))
+
+    made = score(adapting(), IDS, COUNTS, mode)
+    return on_bench(adapting, mode, PROBE.but(places=8, draws=1), events=made.events, nll=0.9 * made.nll)
 
 
 # ---------------------------------------------------------------------------------- clocks and files

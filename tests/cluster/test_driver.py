@@ -220,7 +220,7 @@ def test_a_search_that_is_interrupted_says_so_finishes_its_record_and_scores_nob
         assert driver.poll() is None, driver.stderr.read()
         time.sleep(0.02)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
-    said, errors = driver.communicate(timeout=60)
+    said, errors = driver.communicate(timeout=180)
     assert driver.returncode == 0, errors
     assert re.search(r"stopped by interrupt after \d+ and then finish", said)
     assert not any(line.startswith("validate") for line in traced(store))

@@ -16,7 +16,7 @@ from pgolf.runtime import Runtime
 from pgolf.stage import Store
 from tests.nets import EVERYTHING, VOCAB, everything
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("everything")]
 
 
 @pytest.fixture(scope="module", params=EVERYTHING)

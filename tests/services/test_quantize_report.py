@@ -50,6 +50,8 @@ MEASURED = {"measured_kl_nats", "measured_kl_nats_se", "measured_over_predicted"
 
 # --------------------------------------------------------------------------------- by hand
 
+pytestmark = pytest.mark.xdist_group("quantize-report")
+
 
 def test_a_step_is_compared_with_its_row_s_deviation():
     """Rows +-1 and +-4 have deviations 1 and 4; steps 1/8 and 1/4 are 3 and 4 octaves below. A constant row is none."""

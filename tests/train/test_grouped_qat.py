@@ -168,6 +168,7 @@ def plain(unchecked, tokens, tmp_path_factory):
 
 
 @pytest.mark.heavy
+@pytest.mark.xdist_group("grouped-qat")
 @pytest.mark.parametrize(
     "form", [Ternary(group=24), Binary(group=24), Ternary(group=24, from_fraction=0.5)],
     ids=["ternary", "binary", "late ternary"],

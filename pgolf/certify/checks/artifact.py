@@ -9,7 +9,7 @@ import numpy as np
 from pgolf.certify.dossier import Dossier
 from pgolf.certify.perturb import apart
 from pgolf.certify.verdict import Rule, Verdict
-from pgolf.formats.ledger import windows_of
+from pgolf.formats.ledger import gone_by
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = (".py", ".pyc", ".so", ".dll", ".dylib", ".cpp", ".cu", ".c")
@@ -73,7 +73,7 @@ def code_is_counted(d: Dossier) -> Verdict:
 
 
 def reload_is_deterministic(d: Dossier) -> Verdict:
-    """L20: made anew from the artifact it scores the same, and as was reported where nothing adapts."""
+    """L20: made anew from the artifact it scores the same, and as was reported where both know the same."""
     rule = Rule(
         "L20", "reload_is_deterministic", "score what was reloaded from the artifact's bytes, without chance"
     )
@@ -103,7 +103,7 @@ def reload_is_deterministic(d: Dossier) -> Verdict:
 
 
 def _from_reported(d: Dossier) -> float | None:
-    """Mean distance of scores where both saw the same: the beginning, if nothing learns."""
+    """Mean distance of scores where both saw the same and had been told the same: the beginning of the stream."""
     trial = d.trial
     if (
         trial is None
@@ -114,24 +114,15 @@ def _from_reported(d: Dossier) -> float | None:
     ):
         return None
     audited = d.audited
-    if audited is None or not audited.holds or audited.updates or d.scored is None:
+    if audited is None or not audited.holds or d.scored is None:
         return None
     many = min(len(d.nll), len(trial.tokens))
     alike = np.logical_and.accumulate(trial.tokens[:many] == d.scored[0][:many])
-    seen, kept = (_contexts(events, many) for events in (trial.first.events, d.events))
-    alike &= (seen == kept) & (seen >= 0)
+    here, there = gone_by(trial.first.events, many), gone_by(d.events, many)
+    alike &= [a is not None and a == b for a, b in zip(here, there, strict=True)]
     if not alike.any():
         return None
     return float(np.abs(trial.first.nll[:many] - d.nll[:many])[alike].mean())
-
-
-def _contexts(events: np.ndarray, many: int) -> np.ndarray:
-    """Of the first targets where their windows begin, -1 if they have none."""
-    found = np.full(many, -1)
-    for context, begin, end in windows_of(events).tolist():
-        if begin < many:
-            found[begin : min(end, many)] = context
-    return found
 
 
 def _is_own_code(file: Path) -> bool:
