@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.mode import Mode
-from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent
-from pgolf.evaluate.schedule import OVERHEAD, Batch, grouped, shares
+from pgolf.evaluate.schedule import OVERHEAD_POSITIONS, Batch, grouped, shares
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.ttt.document_lora import DocumentLora
@@ -87,7 +86,7 @@ def _cost(lengths: NDArray[np.int64]) -> float:
     steps = np.sort(-(-lengths // CHUNK))
     number = np.arange(1, steps[-1] + 1)
     going = len(steps) - np.searchsorted(steps, number, side="left")
-    return float((OVERHEAD + going * np.minimum(number * CHUNK, CONTEXT)).sum())
+    return float((OVERHEAD_POSITIONS + going * np.minimum(number * CHUNK, CONTEXT)).sum())
 
 
 def _full(lengths: NDArray[np.int64]) -> list[float]:
@@ -164,7 +163,7 @@ def _network() -> Gpt:
 def _scored(mode: Mode, tokens: NDArray[np.uint16]) -> float:
     """Seconds of scoring and adapting."""
     network = _network()
-    predictor = Neural(network) if mode.ttt is None else mode.predictor(network)
+    predictor = mode.predictor(network)
     began = time.perf_counter()
     score(predictor, tokens, np.ones_like(tokens), mode)
     return time.perf_counter() - began

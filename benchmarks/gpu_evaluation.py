@@ -8,6 +8,7 @@ every document of a batch in windows of 2,048, with adapters learning (the recor
 (benchmarks.evaluation). Results go to benchmarks/results/gpu_evaluation.json.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -16,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.evaluation import CHUNK, CONTEXT, RANKS, document_lengths
+from benchmarks.evaluation import CHUNK, CONTEXT, RANKS, ROWS, document_lengths
 from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.drive import targets_of
 from pgolf.evaluate.predictor import Ask, Extent
 from pgolf.evaluate.schedule import grouped, makespan
 from pgolf.evaluate.ttt.document_lora import DocumentLora
@@ -30,7 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 VOCAB = 8192
 MANY = 32  # documents whose steps and one document's say what a position costs
 MODES = {"plain": None, "lora": DocumentLora()}
-SHAPES = ((1, 2048), (8, 2048), (64, 512), (MANY, 2048))  # documents of a batch, positions of a window
+SHAPES = ((1, 2048), (8, 2048), (ROWS, 512), (MANY, 2048))  # documents of a batch, positions of a window
 STEPS, WARM = 4, 2
 
 
@@ -59,7 +61,7 @@ def step_seconds(net: Gpt, lora: DocumentLora | None, rows: int, window: int) ->
         began = time.perf_counter()
         ask = Ask.of(stream, windows, range(rows), [False] * rows)
         answers = predictor.log_probs(ask)
-        targets = torch.cat([stream[b:e] for _, b, e in windows.tolist()])
+        targets = targets_of(stream, ask)
         answers.gather(1, targets.to(answers.device).unsqueeze(1)).sum().item()
         if predictor.adapts:
             predictor.observe(ask, targets)
@@ -69,8 +71,8 @@ def step_seconds(net: Gpt, lora: DocumentLora | None, rows: int, window: int) ->
 
 
 def of_the_split(name: str, found: dict[str, float]) -> dict[str, float]:
-    """What measured steps come to: a step's cost beside its positions, in positions (schedule.OVERHEAD), and the
-    seconds of 50,000 documents on eight GPUs."""
+    """What measured steps come to: a step's cost beside its positions, in positions
+    (schedule.OVERHEAD_POSITIONS), and the seconds of 50,000 documents on eight GPUs."""
     small, large = (found[f"{name}_step_{rows}x{CONTEXT}_ms"] / 1000 for rows in (1, MANY))
     a_position = (large - small) / ((MANY - 1) * CONTEXT)
     overhead = max(small / a_position - CONTEXT, 0.0)
@@ -79,7 +81,7 @@ def of_the_split(name: str, found: dict[str, float]) -> dict[str, float]:
     steps, positions = [len(e) for e in ends], [int(np.minimum(e, CONTEXT).sum()) for e in ends]
     costs = [
         overhead * max(steps[m] for m in members) + sum(positions[m] for m in members)
-        for members, _ in grouped(range(len(lengths)), steps, positions, 64, RANKS)
+        for members, _ in grouped(range(len(lengths)), steps, positions, ROWS, RANKS)
     ]
     return {
         f"{name}_overhead_positions": overhead,
@@ -88,10 +90,12 @@ def of_the_split(name: str, found: dict[str, float]) -> dict[str, float]:
     }
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    argparse.ArgumentParser(prog="python -m benchmarks.gpu_evaluation", description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(arguments)  # fmt: skip
     net = network()
     runtime = Runtime(device="cuda", command="python -m benchmarks.gpu_evaluation")
-    net.choose_attention(64, CONTEXT, name="sdpa_documents")
+    net.choose_attention(ROWS, CONTEXT, name="sdpa_documents")
     found: dict[str, float] = {}
     for name, lora in MODES.items():
         for rows, window in SHAPES:
@@ -107,4 +111,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -76,9 +76,7 @@ def _trained(store: Store, share: float) -> tuple[Gpt, Tokens, Tokens]:
     assert isinstance(budget, Steps)
     train = config.train.but(budget=Steps(steps=round(share * budget.steps)))
     tokens = config.data.build(store, runtime)[-1][1]
-    stage = train_stage(
-        int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate, device="cpu")
-    )
+    stage = train_stage(int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate))
     sections = {"model": config.model, "optim": config.optim, "train": train}
     made = stage(store, tokens, runtime=runtime, seed=config.seed, **sections)
     trained = Checkpoint.read(made.path)

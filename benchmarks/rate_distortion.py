@@ -84,9 +84,7 @@ class Bench:
         """From the store, or trained first (minutes)."""
         config, runtime = MODELS[name](), Runtime()
         tokens = config.data.build(store, runtime)[-1][1]
-        stage = train_stage(
-            int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate, device="cpu")
-        )
+        stage = train_stage(int(tokens.metrics["vocab_size"]), partial(probe, evaluate=config.evaluate))
         sections = {"model": config.model, "optim": config.optim, "train": config.train}
         made = stage(store, tokens, runtime=runtime, seed=config.seed, **sections)
         section = Calibrate(tokens=131_072, context=CONTEXT, fisher=Fisher(tokens=65_536, full=True))

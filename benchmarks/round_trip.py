@@ -10,6 +10,7 @@ byte for byte. Where pages are unlike the training text, expect more bits.
 """
 
 import argparse
+import hashlib
 import json
 import lzma
 import os
@@ -89,7 +90,7 @@ def prose(data: Path) -> RunConfig:
         ),
         train=base.train.but(batch_tokens=BATCH_TOKENS, budget=Steps(steps=STEPS)),
         quantize=Gptq(),
-        evaluate=DocumentChunks(context=256, chunk=32),
+        evaluate=PLAIN,
         rules=base.rules.but(name="bench", artifact_bytes=16_000_000, train_seconds=1e6, eval_seconds=1e6),
     )  # fmt: skip
 
@@ -119,7 +120,10 @@ def prepared(
             break
         chosen.append(text)
     lines = "".join(text + "\n" for text in chosen).encode()
-    shards = place / "prose-shards"
+    of = json.dumps([*(str(f.resolve()) for f in (*train, *held_out)), str(model), size])
+    shards = (
+        place / f"prose-shards-{hashlib.sha256(of.encode()).hexdigest()[:8]}"
+    )  # other texts are other shards
     if not shards.exists():
         left = TRAIN_BYTES
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl", dir=place) as file:

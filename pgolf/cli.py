@@ -465,7 +465,7 @@ def evaluation_report(
 ) -> None:
     """Where a trial's bits go, before and after adaptation: by document length, by position; clocks; a paired test.
 
-    Prints the tables and writes evaluation.json and evaluation.png. Example: `pgolf evaluation-report '#1'`
+    Prints the tables and writes report.json and report.png. Example: `pgolf evaluation-report '#1'`
     """
     from pgolf.stage import Store
     from services import evaluation_report as reports
@@ -814,7 +814,7 @@ class _Bytes:
     def __init__(self, verb: str, file: Path) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.total = file.stat().st_size if file.is_file() and verb == "compress" else None
+        self.total = file.stat().st_size if file.is_file() else None
         columns = TextColumn(f"{verb} {file.name}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
         self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self.task = self.progress.add_task(verb, total=self.total)

@@ -100,9 +100,9 @@ def leave(main: Callable[[list[str]], int]) -> NoReturn:
 
 def seal_whole(allowed: Iterable[Path]) -> None:
     """From now on refuse every file but the allowed ones, Python's and pgolf's code and the system's own."""
-    code = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *site.getsitepackages()]
-    own = [site.getusersitepackages(), Path(__file__).parent, Path.cwd()]
-    seal([Path("/")], [*map(Path, [*code, *own, *SYSTEM]), *allowed])
+    installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    code = [Path(place) for place in (sys.prefix, sys.base_prefix, *installed, *SYSTEM)]
+    seal([Path("/")], [*code, Path(__file__).parent, Path.cwd(), *allowed])
 
 
 def seal(directories: Iterable[Path], allowed: Iterable[Path]) -> None:

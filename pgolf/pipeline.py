@@ -171,7 +171,7 @@ def _train(trial: _Trial, store: Store) -> None:
     config, runtime = trial.config, trial.runtime
     tokens = _tokens(trial, store)
     vocab_size = int(tokens.metrics["vocab_size"])
-    measure = partial(probe, evaluate=config.evaluate, device=runtime.device)
+    measure = partial(probe, evaluate=config.evaluate)
     stage = train_stage(vocab_size, measure)
     sections: dict[str, Section] = {"model": config.model, "optim": config.optim, "train": config.train}
     if (hardware := Hardware.of(config.train.budget, runtime)) is not None:

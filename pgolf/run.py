@@ -76,6 +76,8 @@ class RunConfig(Section):
                 f"model.rope.scaling.kind={self.model.rope.scaling.kind} with train.loader.kind=packed",
                 "model.rope.scaling=null, or another loader",
             )
+        if self.evaluate.ttt is not None:
+            self.evaluate.ttt.check(len(self.model.order()), len(set(self.model.uses())))
         late = self.train.late_qat
         if (
             late is not None

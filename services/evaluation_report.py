@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Group, RenderableType
@@ -29,8 +30,9 @@ from pgolf.formats.shards import read_split
 from pgolf.pipeline import tokens_of
 from pgolf.run import parse_config
 from pgolf.stage import Store
+from services import plots
 
-FILES = JSON, PICTURE = "evaluation.json", "evaluation.png"
+FILES = JSON, PICTURE = "report.json", "report.png"
 NAMES = {"by_length": "targets of the document", "by_position": "targets of it before"}
 SECONDS = (
     "score_seconds",
@@ -76,7 +78,7 @@ def report_of(result: Result, store: Store) -> EvaluationReport:
     }
     if "evaluate" not in homes:
         raise StoreError("a report is of a trial whose scores the store still has", f"{result.name}: {result.status}",
-                         "choose a feasible trial, or `pgolf reproduce` it")  # fmt: skip
+                         f"a feasible trial, or `pgolf run` its config again with --store {store.root}")  # fmt: skip
     said = {stage: json.loads((home / SCORES).read_text()) for stage, home in homes.items()}
     paired = None
     if "adapt" in homes and (tokens := tokens_of(result, store)) is not None:
@@ -152,11 +154,7 @@ def write(report: EvaluationReport, folder: Path) -> None:
 
 def picture(report: EvaluationReport, file: Path) -> None:
     """Bits per byte by length and by position, a line a stage, over the bytes that are there."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     names = {"evaluate": "quantized", "adapt": "adapted", "validate": "validation"}
     for axes, (name, label) in zip(figure.subplots(1, 2), NAMES.items(), strict=True):
         for stage, tables in report.tables.items():
@@ -167,6 +165,8 @@ def picture(report: EvaluationReport, file: Path) -> None:
         beside.bar([max(r["from"], 0.5) for r in share], [r["bytes"] / 1000 for r in share], color="#d5d8dc",
                    width=[0.6 * max(r["from"], 0.5) for r in share])  # fmt: skip
         beside.set_ylabel("kilobytes (grey)")
+        plots.plain(axes)
+        beside.spines[["top"]].set_visible(False)
         axes.set_zorder(beside.get_zorder() + 1)
         axes.patch.set_visible(False)
         axes.set_xscale("log", base=2)
@@ -174,4 +174,4 @@ def picture(report: EvaluationReport, file: Path) -> None:
         axes.set_ylabel("bits per byte")
         axes.legend()
     figure.suptitle(f"{report.run}: {report.mode}")
-    figure.savefig(file, dpi=120)
+    plots.save(figure, file)

@@ -81,9 +81,7 @@ class MemoryPart:
     acted_share: float  # of proposals, those of positive expected gain
     oracle_nats: float
     calibration: tuple[tuple[int, int, Bucket], ...]  # (conf bucket, q bucket, what is in it)
-    lengths: tuple[
-        tuple[int, bool, Bucket], ...
-    ]  # (length of the context, source in the window, what is in it)
+    lengths: tuple[tuple[int, bool, Bucket], ...]  # (context's length, source in the window, what is in it)
     near: Bucket | None  # proposals whose source the attention window still holds
     far: Bucket | None
     distances: tuple[tuple[int, Bucket], ...]  # (at least so many tokens back, what is in it)

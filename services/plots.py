@@ -31,6 +31,7 @@ REASON_STYLE = {  # what stopped a trial: its mark, its colour, its words
     "gate": ("x", "#7d3c98", "killed at the gate"),
     "diverged": ("*", "#922b21", "diverged"),
     "certificate": ("P", "#117864", "failed its certificate"),
+    "rules": ("p", "#515a5a", "outside the rules"),
 }
 OTHER_STYLE = ("d", "#566573", "other limit")
 FAILED_STYLE = ("X", "#000000", "failed (a fault, not an outcome)")

@@ -6,7 +6,7 @@ from pgolf.errors import Infeasible
 
 ABSENT = "-"
 
-_REASONS = {  # what is said, decimals to begin with, unit
+REASONS = {  # what is said, decimals to begin with, unit
     "artifact_bytes": ("over the byte cap", 0, ""),
     "train_seconds": ("over the training clock", 1, " s"),
     "eval_seconds": ("over the evaluation clock", 1, " s"),
@@ -15,7 +15,8 @@ _REASONS = {  # what is said, decimals to begin with, unit
     "predicted_train_seconds": ("predicted over the training clock", 0, " s"),
     "gate": ("killed at the gate", 2, " bpb"),
     "diverged": ("diverged", 2, ""),
-    "certificate": ("failed its certificate", 4, ""),
+    "certificate": ("failed its certificate", 0, ""),
+    "rules": ("outside the rules", 0, ""),
 }
 
 
@@ -25,7 +26,7 @@ def why(outcome: Infeasible) -> str:
     >>> why(Infeasible(reason="artifact_bytes", measured=412300, limit=400000))
     'over the byte cap: 412,300 > 400,000'
     """
-    rule, decimals, unit = _REASONS.get(outcome.reason, (outcome.reason.replace("_", " "), 3, ""))
+    rule, decimals, unit = REASONS.get(outcome.reason, (outcome.reason.replace("_", " "), 3, ""))
     if outcome.measured is None:
         return f"{rule}: not a number"
     measured, limit = outcome.measured, outcome.limit

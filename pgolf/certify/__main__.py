@@ -11,7 +11,6 @@ python -m pgolf.certify decode claim.json coded.bin tokens.bin --vocab-size N
 
 import argparse
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,10 @@ from pydantic import TypeAdapter
 from pgolf.certify.claim import read_claim
 from pgolf.certify.coder import decode, encode
 from pgolf.certify.compressor import Compressor, opened
-from pgolf.evaluate.drive import starts_of
+from pgolf.certify.trip import documents_of
 from pgolf.evaluate.evaluation import Evaluation
 from pgolf.formats.arrays import read_arrays, write_arrays
-from pgolf.formats.shards import BOS, Tokens, read_shard, write_shard
+from pgolf.formats.shards import BOS, read_shard, write_shard
 from pgolf.fresh import leave, seal, seal_whole
 
 
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
         return _of_claim(a)
     seal(a.sealed, allowed=[a.artifact, a.tokenizer, a.given, a.out])
     if a.verb == "compress":
-        documents = _documents(read_shard(a.given))
+        documents = documents_of(read_shard(a.given))
         with a.out.open("wb") as out:
             made = Compressor(a.artifact, a.tokenizer, a.evaluate, threads=1).compress([documents], out)
         print(json.dumps({"text_bytes": made.text_bytes, "coded_bytes": made.coded_bytes,
@@ -61,7 +60,7 @@ def main(argv: list[str]) -> int:
 
 
 def _of_claim(a: argparse.Namespace) -> int:
-    claim = read_claim(a.claim, a.vocab_size)
+    claim = read_claim(a.claim, predicts=a.vocab_size)
     assert claim.predictor is not None and claim.evaluate is not None, "only such claims are sent here"
     home = a.claim.resolve().parent
     given = [home] if claim.tokens is None else [home, claim.tokens]
@@ -70,7 +69,7 @@ def _of_claim(a: argparse.Namespace) -> int:
     seal_whole(allowed=[*opens, *artifact, *(claim.counted or ()), a.given, a.out])
     torch.set_num_threads(1)
     if a.verb == "encode":
-        documents = _documents(read_shard(a.given))
+        documents = documents_of(read_shard(a.given))
         words = encode(claim.predictor(), claim.evaluate, documents)
         write_arrays(a.out, {"lengths": np.array([len(d) for d in documents]), "words": words})
         print(json.dumps({"coded_bytes": words.nbytes}))
@@ -79,11 +78,6 @@ def _of_claim(a: argparse.Namespace) -> int:
         found = decode(claim.predictor(), claim.evaluate, coded["lengths"].tolist(), coded["words"])
         write_shard(a.out, np.array([token for document in found for token in (BOS, *document)], np.uint16))
     return 0
-
-
-def _documents(ids: Tokens) -> list[list[int]]:
-    """The documents of a stream, BOS not included."""
-    return [ids[b + 1 : e].tolist() for b, e in pairwise([*starts_of(ids).tolist(), len(ids)])]
 
 
 if __name__ == "__main__":

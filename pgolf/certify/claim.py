@@ -52,7 +52,7 @@ SAY_NOTHING = frozenset(
     train_seq_len tie_embeddings matrix_lr scalar_lr tied_embed_lr muon_weight_decay adam_weight_decay
     muon_momentum fp16_embed_export int6_layer_start int6_layer_end int6_layers qat_enabled qat_int6
     use_zstd zstd_level rank run_name eval_time_s_mean eval_time_seconds train_time_s_mean
-    train_time_seconds tokenizer_bytes certificate_holds bytes_tokenizer credits
+    train_time_seconds artifact_bytes_mean seed_scores tokenizer_bytes certificate_holds bytes_tokenizer credits
     """.split()  # noqa: SIM905
 )  # keys of records that no check reads; `compliance` is what an author says of himself
 SEED_KEYS = frozenset(
@@ -92,7 +92,6 @@ class Claim(Section):
     bytes_model: int | None = None
     artifact_bytes: int | None = None
     artifact_bytes_max: int | None = None
-    artifact_bytes_mean: float | None = None
     artifact_size_bytes: int | None = None
     code_bytes: int | None = None
     bytes_model_compressed: int | None = None
@@ -104,7 +103,6 @@ class Claim(Section):
     # how it came about
     seeds: Any = None
     seed_results: Any = None
-    seed_scores: Any = None
     all_runs: Any = None
     seed_results_all_runs_disclosure: Any = None
     config: Any = None  # a mapping, or a file: JSON, YAML, or lines of `name: value`
@@ -126,17 +124,22 @@ def is_claim(file: Path) -> bool:
     return b'"config_digest"' not in file.read_bytes() or b'"stages"' not in file.read_bytes()
 
 
-def read_claim(file: Path, vocab_size: int | None = None) -> Dossier:
+def read_claim(file: Path, predicts: int | None = None) -> Dossier:
     """A claim's dossier.
 
     Args:
-        vocab_size: where the claim does not say and its shards are not to be read.
+        predicts: only of what predicts, over so many tokens: nothing that was reported is read, and no shard.
 
     Raises:
         DataError: if the file, or one that it names, is missing or damaged.
         ConfigError: if a key is unknown, or a value does not fit.
     """
     c = _parsed(file)
+    if predicts is not None:
+        kept = {
+            n: getattr(c, n) for n in ("artifact", "tokens", "predictor", "evaluate", "code", "documents")
+        }
+        c = Claim(**kept, vocab_size=predicts)
     home = file.resolve().parent
 
     def at(name: str | None) -> Path | None:
@@ -163,7 +166,7 @@ def read_claim(file: Path, vocab_size: int | None = None) -> Dossier:
     dossier = Dossier(
         artifact=artifact, tokens=tokens, split=c.split, evaluate=c.evaluate, predictor=made,
         evaluator=None if c.evaluator is None else _loaded_late(_function(home, c.evaluator)),
-        vocab_size=c.vocab_size or vocab_size, islands=c.documents == "islands",
+        vocab_size=c.vocab_size, islands=c.documents == "islands",
         official=(c.track or "").startswith(OFFICIAL_TRACK),
         events=None if arrays is None else arrays["events"], nll=None if arrays is None else arrays["nll"],
         order=c.order_class, reported=_reported(c), cap=c.byte_cap, config=_config(c.config, home, file),

@@ -43,7 +43,7 @@ from pgolf.stage import sha256_of
 FRAME_BYTES = 1 << 20
 SOFT_BYTES = 1 << 12  # how far back the end of a line is looked for where a document is cut
 
-Said = Callable[[int], None]  # bytes of text done
+Said = Callable[[int], None]  # bytes done of the file that is read
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Compressor:
         Raises:
             DataError: if a part is damaged, or what is decoded is not what was coded.
         """
-        whole, size, count = hashlib.sha256(), 0, 0
+        whole, size, read, count = hashlib.sha256(), 0, 0, 0
         for frame in read_frames(coded):
             if not isinstance(frame, Frame):
                 if frame != (count, whole.digest()):
@@ -110,7 +110,8 @@ class Compressor:
                         "a compressed file is whole", "its end does not fit its frames", "get it again"
                     )
                 break
-            documents = decode(self.predictor, self.mode, frame.lengths, frame.words, _scaled(said, size, 0))
+            progress = _scaled(said, read, frame.words.nbytes)
+            documents = decode(self.predictor, self.mode, frame.lengths, frame.words, progress)
             text = b"".join(map(self.text_of, documents))
             if digest_of_text(text) != frame.text:
                 raise DataError(
@@ -119,7 +120,7 @@ class Compressor:
                 )  # fmt: skip
             out.write(text)
             whole.update(text)
-            size, count = size + len(text), count + 1
+            size, read, count = size + len(text), read + frame.words.nbytes, count + 1
         return size
 
     def check_made_with(self, header: dict[str, Any]) -> None:
@@ -273,4 +274,4 @@ def _scaled(said: Said | None, before: int, size: int) -> Callable[[int, int], N
     """Progress over a frame's targets as bytes of the file."""
     if said is None:
         return None
-    return lambda done, total: said(before + (size * done // max(total, 1) if size else 0))
+    return lambda done, total: said(before + size * done // max(total, 1))

@@ -2,7 +2,7 @@
 
     PGOLFTXT  version  header             JSON: artifact, tokenizer, evaluation, threads, machine
     frame     lengths, words, digests     of documents that were coded together
-    end       documents, bytes, digest    of the whole
+    end       number of frames, digest    of the whole text
 
 Every part carries a digest of itself and every frame one of the text it stands for, so that an altered bit is
 named before anything is decoded, and a decoder that computes other numbers than the encoder did (another artifact,

@@ -4,6 +4,7 @@ A dossier is what the checks read. Whatever is missing is None, and checks that 
 once: evaluating the subject on a short stream (`trial`), and the laws of its shards (`findings`).
 """
 
+import json
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,12 +36,12 @@ from pgolf.data.shard_files import Shards, sidecar_beside
 from pgolf.data.source import TOKENIZER
 from pgolf.data.tokenizer import Tokenizer
 from pgolf.errors import DataError, UserError
+from pgolf.evaluate.__main__ import SCORES
 from pgolf.evaluate.drive import starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Predictor
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.ledger import Audit, Events, Order, audit, read_ledger
-from pgolf.formats.result import Result
 from pgolf.formats.shards import BOS, Tokens, read_shard
 from pgolf.model.gpt import assemble
 from pgolf.rules import PARAMETER_GOLF, Rules
@@ -96,9 +97,7 @@ class Clocks(Section):
     counts load, decompression, hints and warm-up."""
 
     train_seconds: float | None = Field(None, ge=0)
-    calibrate_seconds: float | None = Field(
-        None, ge=0
-    )  # of training data after `train_seconds`, if not in it
+    calibrate_seconds: float | None = Field(None, ge=0)  # on training data, if not in `train_seconds`
     train_data_until: float | None = Field(None, ge=0)  # when training data was last read
     eval_seconds: float | None = Field(None, ge=0)
     eval_seconds_strict: float | None = Field(None, ge=0)
@@ -156,21 +155,19 @@ class Dossier:
     reloaded: bool | None = None  # scored by a fresh process
     rules: Rules = PARAMETER_GOLF
     probe: Probe = field(default_factory=Probe)
-    read_shards: bool = True  # all of them, for L10 and L11: of an official export that takes minutes
 
     @staticmethod
     def of_run(
         packed: Path, tokens: Path, scored: Path, evaluate: Mode, *, split: Split = "validation",
-        result: Result | None = None, code: Path | None = None, rules: Rules = PARAMETER_GOLF,
-        device: str = "cpu", probe: Probe | None = None, read_shards: bool = True,
+        code: Path | None = None, rules: Rules = PARAMETER_GOLF,
+        device: str = "cpu", probe: Probe | None = None,
     ) -> "Dossier":  # fmt: skip
         """Of what pgolf's own stages left behind.
 
         Args:
-            packed, tokens, scored: the directories of the artifact, the token shards and the ledger.
+            packed, tokens, scored: the directories of the artifact, the token shards, the scores and their ledger.
             evaluate: the mode that was scored in.
             code: the bundle that was counted.
-            read_shards: whether training shards are read for L10 and L11.
         """
         file = packed / ARTIFACT
         made = read_artifact(file)
@@ -181,27 +178,21 @@ class Dossier:
 
         events, nll = read_ledger(scored)
         ids, counts = split_of(tokens, split)
-        summed = int(counts[1:].sum(dtype=np.int64))
-        loss = float(nll.sum() / (len(nll) - 1))
+        said = json.loads((scored / SCORES).read_text())
         numbers = Reported(
-            bpb=float(nll.sum() / np.log(2) / summed), loss=loss, tokens=len(nll) - 1, bytes=summed,
+            bpb=said["bpb"], loss=said["nats_per_token"], tokens=int(said["val_tokens"]), bytes=int(said["val_bytes"]),
             model_bytes=file.stat().st_size,
             code_bytes=code.stat().st_size if code else None,
             artifact_bytes=file.stat().st_size + code.stat().st_size if code else None,
         )  # fmt: skip
-        clocks = Clocks()
-        if result is not None:
-            clocks = Clocks(
-                train_seconds=result.train_seconds, eval_seconds=result.eval_seconds,
-                eval_seconds_strict=result.eval_seconds_strict,
-            )  # fmt: skip
+        clocks = Clocks(eval_seconds=said["eval_seconds"])
         return Dossier(
             artifact=file, tokens=tokens, split=split, stream=(ids, counts), evaluate=evaluate,
             predictor=lambda: adapting(evaluate), adapting=adapting,
             vocab_size=made.vocab_size, events=events, nll=nll, reported=numbers, clocks=clocks,
-            config=result.config if result else None, counted=(code,) if code else None,
+            counted=(code,) if code else None,
             executed=(code,) if code else None, connections=(), warmup="none", reloaded=True, rules=rules,
-            probe=probe or Probe(), read_shards=read_shards,
+            probe=probe or Probe(),
         )  # fmt: skip
 
     @staticmethod
@@ -223,7 +214,7 @@ class Dossier:
     @cached_property
     def shards(self) -> Shards | None:
         """None without a tokenizer, and training shards to hold validation against."""
-        if not self.read_shards or self.tokens is None or not list(self.tokens.glob("*train_*.bin")):
+        if self.tokens is None or not list(self.tokens.glob("*train_*.bin")):
             return None
         file = tokenizer_of(self.tokens)
         return None if file is None else Shards.of_directory(self.tokens, file)

@@ -9,7 +9,7 @@ from typing import Any
 from pgolf.evaluate.mode import Mode
 from pgolf.section import Section
 
-AT_MOST = {
+SHARES_OF_STREAM = {
     "context": 6, "stride": 18, "chunk": 18, "chunk_tokens": 5, "round_tokens": 5, "sequence_tokens": 10,
     "prefix_tokens": 2,
 }  # parts of the stream  # fmt: skip
@@ -25,7 +25,7 @@ def narrowed(mode: Mode, tokens: int, documents: int) -> Mode:
 
 
 def _limits(tokens: int, documents: int) -> dict[str, int]:
-    parts = {name: max(tokens // share, 2) for name, share in AT_MOST.items()}
+    parts = {name: max(tokens // share, 2) for name, share in SHARES_OF_STREAM.items()}
     return {**parts, "prefix_documents": max(documents // 2, 1)}
 
 

@@ -79,7 +79,6 @@ class Recorder(Holding):
         self.rows = np.full((tokens, vocab_size), np.nan)
         self.held: Rows | None = None
         self.widths: set[int] = set()
-        self._asked: Ask | None = None
         if isinstance(base, Holding):
             self._overhear(base.base)
 
@@ -210,10 +209,10 @@ class Moved:
     places: int = 0
     runs: int = 0
     noise: float = 0.0  # between two runs of the same stream
-    sight: Footprint = field(
-        default_factory=Footprint
-    )  # itself, what precedes it, other documents in its window
-    state: Footprint = field(default_factory=Footprint)  # its own chunk, and what no state can have been told
+    # the distribution there, what precedes it, other documents in its window
+    sight: Footprint = field(default_factory=Footprint)
+    # its own chunk, and what no state can have been told
+    state: Footprint = field(default_factory=Footprint)
     silent: bool = True  # it adapts, and on these streams was told nothing
     foretold: list[float] = field(default_factory=list)  # nats that documents' ends cost less where they are
 

@@ -1,7 +1,6 @@
 """The certificate of a scored artifact: every rule, and a lossless round trip of validation text."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -12,7 +11,6 @@ from pgolf.certify.perturb import Probe
 from pgolf.certify.report import as_text, report_of
 from pgolf.certify.trip import of_artifact, rounds_in_reach, sample
 from pgolf.data.source import TOKENIZER
-from pgolf.evaluate.__main__ import SCORES
 from pgolf.evaluate.mode import Mode
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.formats.shards import read_split
@@ -39,24 +37,9 @@ def _certify(
     evaluate: Mode, rules: Rules,
 ) -> Metrics:  # fmt: skip
     """`code`: the directory of the bundle that was counted, if there is one."""
-    said = json.loads((scored / SCORES).read_text())
     bundle = next((folder / BUNDLE for folder in code), None)
-    dossier = Dossier.of_run(
-        packed,
-        tokens,
-        scored,
-        evaluate,
-        code=bundle,
-        rules=rules,
-        device=runtime.device,
-        probe=certify.probe,
-    )
-    claimed = {"bpb": said["bpb"], "tokens": int(said["val_tokens"]), "bytes": int(said["val_bytes"])}
-    dossier = replace(
-        dossier,
-        reported=dossier.reported.but(**claimed, loss=said["nats_per_token"]),
-        clocks=dossier.clocks.but(eval_seconds=said["eval_seconds"]),
-    )
+    dossier = Dossier.of_run(packed, tokens, scored, evaluate, code=bundle, rules=rules, device=runtime.device,
+                             probe=certify.probe)  # fmt: skip
     ids, counts = read_split(tokens, "validation")
     digest = sha256_of(packed / ARTIFACT)
     part = sample(ids, counts, digest, certify.sample_bytes)
@@ -70,7 +53,7 @@ def _certify(
     report = report_of(
         examine(dossier),
         artifact_sha256=digest,
-        validation_bpb=said["bpb"],
+        validation_bpb=dossier.reported.bpb,
         order=dossier.audited.order if dossier.audited else None,
         evaluate=evaluate.plain(),
         round_trip=trips[0][0],

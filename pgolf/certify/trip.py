@@ -10,6 +10,7 @@ import json
 import math
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pgolf.evaluate.drive import extent_of, starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Predictor
 from pgolf.evaluate.scorer import score
-from pgolf.formats.shards import Tokens, read_shard, write_shard
+from pgolf.formats.shards import BOS, Tokens, read_shard, write_shard
 from pgolf.fresh import WorkerFailed, run_fresh
 from pgolf.model.gpt import Gpt
 from pgolf.stage import Metrics, sha256_of
@@ -44,7 +45,7 @@ def sample(ids: Tokens, counts: Tokens, seed: str, budget: int) -> Tokens:
     left = budget
     for d in order:
         sizes = counts[starts[d] : ends[d]].cumsum(dtype=np.int64)
-        if not len(sizes) or sizes[-1] == 0:
+        if not len(sizes) or sizes[-1] == 0 or ids[starts[d]] != BOS:
             continue
         length = int(np.searchsorted(sizes, left, side="left")) + 1
         chosen.append((int(starts[d]), int(min(starts[d] + length, ends[d]))))
@@ -53,6 +54,11 @@ def sample(ids: Tokens, counts: Tokens, seed: str, budget: int) -> Tokens:
             break
     places = np.concatenate([np.arange(b, e) for b, e in sorted(chosen)]) if chosen else np.zeros(0, int)
     return np.asarray(ids[places])
+
+
+def documents_of(sampled: Tokens) -> list[list[int]]:
+    """The documents of a sample, BOS not included."""
+    return [sampled[b + 1 : e].tolist() for b, e in pairwise([*starts_of(sampled).tolist(), len(sampled)])]
 
 
 def rounds_in_reach(network: Gpt, evaluate: Mode, ids: Tokens) -> list[Mode]:
@@ -83,11 +89,9 @@ def of_artifact(
     made, encode_seconds = _first([*sealed, *map(str, first)], sent)
     unreadable, decode_seconds = _second([*sealed, *map(str, second)])
     known = Tokenizer.load(tokenizer)
-    starts = starts_of(ids)
-    parts = [ids[b + 1 : e].tolist() for b, e in zip(starts, [*starts[1:], len(ids)], strict=True)]
-    wanted = b"".join(map(known.exact_text, parts))
+    wanted = b"".join(map(known.exact_text, documents_of(ids)))
     trip = {
-        "documents": len(starts),
+        "documents": len(starts_of(ids)),
         "sample_tokens": len(ids) - 1,
         **scored_bytes(evaluate.predictor(network), evaluate, ids),
         "text_bytes": len(wanted),

@@ -77,6 +77,7 @@ def deployed(
 
     Raises:
         UnlawfulScore: if the ledger breaks a rule, or a distribution does not sum to one.
+        InfeasibleTrial: if adaptation diverged.
     """
     load, whole = Clock(), Clock()
     with load:

@@ -11,7 +11,7 @@ byte_ppm        research, outside the rules
 paid_prefix     research, outside the rules
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -30,6 +30,6 @@ Memory = Annotated[
     TokenTilt | MatchModel | Backoff | Ppm | ContextMixing | UnigramCache | Knn | BytePpm | PaidPrefix,
     Field(discriminator="kind"),
 ]
-KINDS = (TokenTilt, MatchModel, Backoff, Ppm, ContextMixing, UnigramCache, Knn, BytePpm, PaidPrefix)
+_union, _ = get_args(Memory)
 
-resolve(KINDS, Memory=Memory)
+resolve(get_args(_union), Memory=Memory)

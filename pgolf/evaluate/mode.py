@@ -42,8 +42,8 @@ class Mode(Section):
             if memory.needs_documents and not self.opens_documents:
                 raise RuleBroken(
                     "evaluate.memory remembers one document after the other, and this mode does not open documents",
-                    "share_documents=false",
-                    "evaluate.kind=document_chunks, or evaluate.memory.share_documents=true",
+                    f"memory.kind={memory.plain()['kind']}, share_documents=false",
+                    "evaluate.kind=document_chunks",
                 )
         return self
 

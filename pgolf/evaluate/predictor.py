@@ -39,9 +39,7 @@ class Ask:
     starts: Bool[Tensor, "rows time"]
     windows: Windows  # [rows, 3], in the stream's positions
     slots: tuple[int, ...] = ()  # of each row the place of its document among those opened; () in a stream
-    ends: tuple[
-        bool, ...
-    ] = ()  # of each row whether its document ends with this block: nothing will need its state
+    ends: tuple[bool, ...] = ()  # of each row whether its document ends here: nothing will need its state
     growing: bool = False  # more of the same block will be asked: nothing will be observed after this one
 
     @staticmethod

@@ -4,7 +4,7 @@ A round's batches are independent of one another, so they may go to any rank in 
 known from the next round on. A document of n targets in chunks of c takes ceil(n / c) steps, one after the other, in
 windows that grow to the context. So a batch takes
 
-    steps of its longest document x OVERHEAD + positions of all its documents' windows
+    steps of its longest document x OVERHEAD_POSITIONS + positions of all its documents' windows
 
 Who shares a batch decides the first term alone, and batches of as many as fit, longest documents first, keep it
 least. But the longest batch bounds the clock from below however many ranks there are: in records 64 documents went
@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from pgolf.evaluate.predictor import Windows
 
-OVERHEAD = 36_000  # positions that a step costs however small it is: on an H100 (benchmarks.gpu_evaluation)
+OVERHEAD_POSITIONS = (
+    36_000  # positions that a step costs however small it is: on an H100 (benchmarks.gpu_evaluation)
+)
 LOWER = 0.9  # the next cap that is tried, as a share of the one before
 
 
@@ -63,7 +65,7 @@ def grouped(
     sorted_steps, work = np.array([steps[i] for i in order]), np.array([positions[i] for i in order])
     made = _packed(sorted_steps, work, most, math.inf)
     best = makespan([cost for *_, cost in made], ranks), made
-    cap, least = max(cost for *_, cost in made), float((OVERHEAD * sorted_steps + work).max())
+    cap, least = max(cost for *_, cost in made), float((OVERHEAD_POSITIONS * sorted_steps + work).max())
     while (cap := cap * LOWER) > least * LOWER:
         made = _packed(sorted_steps, work, most, cap)
         best = min(best, (makespan([cost for *_, cost in made], ranks), made), key=lambda found: found[0])
@@ -76,7 +78,7 @@ def _packed(
     """Batches (begin, end, cost) of sorted documents that cost no more than `cap`, but for those of one."""
     done, at, found = np.append(0, work.cumsum()), 0, []
     while at < len(steps):
-        begun = OVERHEAD * float(steps[at])
+        begun = OVERHEAD_POSITIONS * float(steps[at])
         fitting = int(np.searchsorted(done, done[at] + cap - begun, side="right")) - 1
         end = max(min(fitting, at + most, len(steps)), at + 1)
         found.append((at, end, begun + float(done[end] - done[at])))

@@ -26,9 +26,7 @@ from pgolf.formats.shards import Tokens
 
 MOST_SUM_ERROR = 1e-6  # of a distribution's sum from one
 
-Noted = Callable[
-    [Ask, Tensor], None
-]  # is told the targets of a block once their scores are written: for logs
+Noted = Callable[[Ask, Tensor], None]  # told a block's targets once their scores are written: for logs
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,8 @@ def score(
     predictor: Predictor, tokens: Tokens, counts: Tokens, mode: Mode, ranks: Ranks = ALONE,
     progress: Progress | None = None, noted: Noted | None = None,
 ) -> Scores:  # fmt: skip
-    """Score every target of a stream exactly once. With several ranks the first one's answer is whole.
+    """Score every target of a stream exactly once. With several ranks all have the whole answer; clocks
+    are a rank's own.
 
     Args:
         tokens: the stream, documents beginning with BOS.

@@ -27,7 +27,7 @@ PROBE_BYTES = 36_000  # of text, whatever the tokenizer makes of it
 PROGRESS = "eval_progress"  # report(-1, {PROGRESS: share})
 
 
-def probe(network: Gpt, tokens: Path, evaluate: Mode, device: str) -> float:
+def probe(network: Gpt, tokens: Path, evaluate: Mode) -> float:
     """Bits per byte of the select split's beginning, in disjoint blocks: for live curves and gates."""
     ids, counts = read_split(tokens, "select")
     end = int(np.searchsorted(counts.cumsum(dtype=np.int64), PROBE_BYTES, side="right"))
@@ -65,10 +65,9 @@ def evaluate_stage(split: str) -> Stage:
         arguments += ["--out", str(out)]
 
         def heard(line: str) -> None:
-            word, *numbers = line.split()
-            if word == "progress" and runtime.leads:
-                done, total = map(int, numbers)
-                runtime.report(-1, {PROGRESS: done / total})
+            match line.split():
+                case ["progress", done, total] if runtime.leads:
+                    runtime.report(-1, {PROGRESS: int(done) / int(total)})
 
         seconds = run_fresh("pgolf.evaluate", arguments, runtime.threads, heard)
         outcome = out / OUTCOME
@@ -81,7 +80,7 @@ def evaluate_stage(split: str) -> Stage:
         numbers = {name: value for name, value in metrics.items() if name != "breakdown"}
         return {**numbers, "eval_seconds_strict": seconds}
 
-    return Stage(f"evaluate_{split}", 2, run, collective=True)
+    return Stage(f"evaluate_{split}", 3, run, collective=True)
 
 
 PREQUANT = Stage("prequant", 2, _prequant)

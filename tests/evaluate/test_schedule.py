@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgolf.evaluate.schedule import OVERHEAD, grouped, makespan, shares
+from pgolf.evaluate.schedule import OVERHEAD_POSITIONS, grouped, makespan, shares
 
 DOCUMENTS = st.lists(st.integers(1, 400), min_size=1, max_size=60)
 
@@ -25,7 +25,7 @@ def test_every_document_is_in_one_batch_with_documents_like_it(steps, most, rank
     for batch, cost in made:
         assert len(batch) <= most
         own = [d - 100 for d in batch]
-        assert cost == OVERHEAD * max(steps[d] for d in own) + sum(positions[d] for d in own)
+        assert cost == OVERHEAD_POSITIONS * max(steps[d] for d in own) + sum(positions[d] for d in own)
 
 
 @given(steps=DOCUMENTS, ranks=st.integers(1, 4))
@@ -33,7 +33,7 @@ def test_it_is_no_slower_than_full_batches(steps, ranks):
     positions = positions_of(steps)
     order = sorted(range(len(steps)), key=lambda d: -steps[d])
     full = [order[at : at + 8] for at in range(0, len(order), 8)]
-    costs = [OVERHEAD * steps[batch[0]] + sum(positions[d] for d in batch) for batch in full]
+    costs = [OVERHEAD_POSITIONS * steps[batch[0]] + sum(positions[d] for d in batch) for batch in full]
     made = grouped(list(range(len(steps))), steps, positions, 8, ranks)
     assert makespan([cost for _, cost in made], ranks) <= makespan(costs, ranks) * (1 + 1e-9)
 

@@ -93,5 +93,5 @@ def test_the_probe_is_the_score_of_the_same_text_whatever_the_tokenizer(tokens):
     ids, counts = read_split(tokens, "select")
     end = next(n for n in range(len(ids) + 1) if n == len(ids) or int(counts[: n + 1].sum()) > PROBE_BYTES)
     expected = score(Neural(NETWORK), ids[:end], counts[:end], Blocks(context=8))
-    assert probe(NETWORK, tokens, Sliding(context=8, stride=2), "cpu") == expected.bpb
+    assert probe(NETWORK, tokens, Sliding(context=8, stride=2)) == expected.bpb
     assert expected.bytes <= PROBE_BYTES

@@ -22,8 +22,8 @@ def test_a_report_of_a_finished_trial(tiny_trial, tmp_path):
             )
     write(report, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(FILES)
-    assert json.loads((tmp_path / "evaluation.json").read_text())["run"] == result.name
-    assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "report.json").read_text())["run"] == result.name
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     console = Console(record=True, width=160)
     console.print(render(report))
     assert "targets of the document" in console.export_text()

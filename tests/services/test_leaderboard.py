@@ -12,7 +12,9 @@ from pgolf.errors import Infeasible, StoreError
 from pgolf.section import digest_of
 from services.board import render
 from services.leaderboard import Row, rank_rows, read_board, with_significance
+from services.plots import REASON_STYLE
 from services.tracking import Recorder
+from services.wording import REASONS, why
 from tests.services.samples import SMALL, FakeConfig, killed, make_result, over_bytes
 
 
@@ -197,6 +199,12 @@ def test_infeasible_rows_say_why_with_numbers():
     assert "over the byte cap: 401,000 > 400,000" in text
     assert "killed at the gate: 3.30 > 3.20 bpb" in text
     assert "failed" in text
+
+
+def test_every_reason_has_its_words_and_its_mark():
+    assert REASONS.keys() == REASON_STYLE.keys()
+    assert why(Infeasible(reason="rules", measured=2, limit=0)) == "outside the rules: 2 > 0"
+    assert why(Infeasible(reason="certificate", measured=1, limit=0)) == "failed its certificate: 1 > 0"
 
 
 def test_ranking_is_the_same_whatever_the_order_of_equal_rows():

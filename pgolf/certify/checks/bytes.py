@@ -5,6 +5,8 @@ numbers alone: implied bytes = targets * loss / (ln 2 * bpb) are known for every
 """
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from pgolf.certify.dossier import Dossier, Reported
 from pgolf.certify.verdict import Rule, Verdict
 from pgolf.data.published import SPLITS, TOLERANCE, VALIDATION_DOCUMENTS, WINDOW, Split
 from pgolf.data.tokenizer import Tokenizer
+from pgolf.evaluate.drive import starts_of
 from pgolf.formats.shards import BOS, Tokens
 
 SUMS = 1e-4  # relative: reported numbers are rounded
@@ -53,12 +56,10 @@ def _text(d: Dossier) -> tuple[bool, str] | None:
             return False, found.evidence
         broken = unlike_the_text(tokens, counts, d.tokenizer)
         return (False, broken) if broken else (True, f"{total:,} bytes counted are the text's")
-    starts = np.flatnonzero(
-        tokens == BOS
-    )  # no piece is U+2581: its bytes decode to that sign, and it is a space
+    # no piece is U+2581: its bytes decode to that sign, and it is a space
     text = sum(
-        len(d.processor.decode(tokens[a + 1 : b].tolist()).replace("▁", " ").encode())
-        for a, b in zip(starts, [*starts[1:], len(tokens)], strict=True)
+        len(d.processor.decode(document.tolist()).replace("▁", " ").encode())
+        for _, _, document in _documents(tokens)
     )
     near = abs(total - text) <= TOLERANCE * text
     return near, f"{total:,} bytes are counted for {text:,} of text ({total / max(text, 1) - 1:+.2%})"
@@ -70,11 +71,10 @@ def unlike_the_text(tokens: Tokens, counts: Tokens, tokenizer: Tokenizer) -> str
     A normalizing case coding may come with a sidecar of raw bytes (the published one), which tokens do not tell;
     there the documents together may be off by `published.TOLERANCE`.
     """
-    starts = np.flatnonzero(tokens == BOS)
     exact = tokenizer.lossless or tokenizer.case is None
     all_text = all_counted = 0
-    for begin, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
-        text = len(tokenizer.decode(tokens[begin + 1 : end].tolist()))
+    for begin, end, document in _documents(tokens):
+        text = len(tokenizer.decode(document.tolist()))
         counted = int(counts[begin:end].sum(dtype=np.int64))
         if exact and text != counted:
             return f"the document at token {begin} has {text} bytes, {counted} are counted"
@@ -82,6 +82,13 @@ def unlike_the_text(tokens: Tokens, counts: Tokens, tokenizer: Tokenizer) -> str
     if abs(all_counted - all_text) > TOLERANCE * all_text:
         return f"the documents have {all_text} bytes, {all_counted} are counted"
     return None
+
+
+def _documents(tokens: Tokens) -> Iterator[tuple[int, int, Tokens]]:
+    """Of each document where it lies, and its tokens without BOS; a stream may begin within one."""
+    starts = starts_of(tokens).tolist()
+    for begin, end in pairwise([*starts, len(tokens)]):
+        yield begin, end, tokens[begin + (tokens[begin] == BOS) : end]
 
 
 def _sums(d: Dossier) -> tuple[bool, str] | None:
@@ -125,7 +132,7 @@ def _implied(d: Dossier) -> tuple[bool, str] | None:
 def _pinned(d: Dossier) -> tuple[bool, str] | None:
     """A published split, known by its targets, has known bytes."""
     r = d.reported
-    split = split_of(r.tokens)
+    split = published_split(r.tokens)
     counted = implied_bytes(r) if implied_bytes(r) is not None else r.bytes
     if split is None or counted is None:
         return None
@@ -136,7 +143,7 @@ def _pinned(d: Dossier) -> tuple[bool, str] | None:
     return abs(off) <= TOLERANCE, said
 
 
-def split_of(targets: int | None) -> Split | None:
+def published_split(targets: int | None) -> Split | None:
     """The published split with so many targets."""
     return next((s for s in SPLITS if targets is not None and 0 <= targets - s.scored_tokens < WINDOW), None)
 
@@ -150,7 +157,7 @@ def covers_the_split(d: Dossier) -> Verdict:
         for k, v in {"val_tokens": r.tokens, "val_documents": r.documents}.items()
         if v is not None
     }
-    split = split_of(r.tokens)
+    split = published_split(r.tokens)
     if d.scored is not None and r.tokens is not None:
         tokens = len(d.scored[0]) - 1
         if not 0 <= tokens - r.tokens < WINDOW or (tokens < 100 * WINDOW and r.tokens != tokens):

@@ -9,9 +9,8 @@ from pgolf.certify.verdict import Rule, Verdict
 
 def within_the_clocks(d: Dossier) -> Verdict:
     """L15: training data is let go of within the training budget, and evaluation keeps to its own."""
-    rule = Rule(
-        "L15", "within_the_clocks", "stop reading training data, calibration included, within the budget"
-    )
+    rule = Rule("L15", "within_the_clocks",
+                "stop reading training data, calibration included, and evaluating within their budgets")  # fmt: skip
     c, r = d.clocks, d.rules
     reads = [
         o.at
@@ -37,6 +36,11 @@ def within_the_clocks(d: Dossier) -> Verdict:
     if late:
         return rule.judged(False, "; ".join(late), **measured)
     said = ", ".join(f"{name} {seconds:.1f}" for name, seconds in measured.items())
+    said += "".join(
+        f", {name} not told"
+        for name, v in (("train_seconds", training), ("eval_seconds", evaluation))
+        if v is None
+    )
     strict = c.eval_seconds_strict
     note = " (over the budget by the strict clock)" if strict is not None and strict > r.eval_seconds else ""
     return rule.judged(True, f"{said}; budgets {r.train_seconds:g} and {r.eval_seconds:g}{note}", **measured)
@@ -70,4 +74,4 @@ def warmed_up_without_text(d: Dossier) -> Verdict:
         return rule.judged(False, f"warmed up on {d.warmup} tokens")
     if d.warmup is None and d.ran is None:
         return rule.lacks("no warmup_source, and nothing to run and watch")
-    return rule.judged(True, f"warm-up on {d.warmup or 'no'} tokens")
+    return rule.judged(True, f"warm-up on {'no' if d.warmup in (None, 'none') else d.warmup} tokens")

@@ -11,8 +11,8 @@ import numpy as np
 from pgolf.certify.dossier import Dossier
 from pgolf.certify.perturb import MOVED_TOLERANCE, TOLERANCE, Footprint, Moved, apart
 from pgolf.certify.verdict import Rule, Verdict
+from pgolf.evaluate.scorer import MOST_SUM_ERROR
 
-MOST_SUM_ERROR = 1e-6  # of a distribution that is shown
 PREFIX_TOLERANCE = 1e-4  # nats: other shapes add up otherwise, and adaptation makes more of it
 MOST_TRIED_ERROR = 1e-3  # of one that was found by trying every token
 LEAST = math.log(np.finfo(np.float64).tiny)  # nats: below it a probability is no normal number

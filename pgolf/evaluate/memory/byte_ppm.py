@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from pgolf.evaluate.memory.grams import tensor
@@ -37,6 +37,11 @@ class BytePpm(MemorySection):
     confident: float = Field(0.8, gt=0, lt=1)
     sure: float = Field(0.05, ge=0, le=1)  # the network's part where PPM is confident
     unsure: float = Field(0.9, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _is_of_documents(self) -> "BytePpm":
+        self.of_documents_alone("bytes")
+        return self
 
     def over(self, base: Predictor) -> "BytePpmPredictor":
         return BytePpmPredictor(self, base)

@@ -68,9 +68,7 @@ class ContextMixingPredictor(Counting):
     def forget(self) -> None:
         super().forget()
         self.shared = self.own = self.first
-        self.times = self.used = np.zeros_like(
-            self.first
-        )  # of every bucket, in all rounds and in the document
+        self.times = self.used = np.zeros_like(self.first)  # of every bucket: in all rounds, in the document
         self.moved: dict[int, Floats] = {}  # document -> gradient and uses, of this round
 
     def opened(self) -> None:

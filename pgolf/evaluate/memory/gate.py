@@ -101,7 +101,7 @@ class OddsJudge(Judge):
 
 
 class Learned(Section):
-    """r by a logistic regression that learns online; acts where the expected gain is at least `least_gain`."""
+    """r by a logistic regression that learns online; acts where the expected gain is more than `least_gain`."""
 
     kind: Literal["learned"] = "learned"
     shrink: float = Field(1.0, gt=0, le=1)
@@ -117,8 +117,8 @@ class Learned(Section):
 class LearnedJudge(OddsJudge):
     def __init__(self, section: Learned) -> None:
         super().__init__(section.shrink, section.beta_max, section.negative, 1.0)
-        self.least_gain, self.shared = section.least_gain, Logistic(1, section.trust)
-        self.trust, self.own = section.trust, self.shared
+        self.least_gain, self.trust = section.least_gain, section.trust
+        self.forget()
 
     def forget(self) -> None:
         self.shared = Logistic(1, self.trust)
@@ -152,9 +152,8 @@ class Logistic:
     def __init__(self, slots: int, trust: float) -> None:
         width = len(self.GUESS)
         self.mean = np.tile(np.array(self.GUESS), (slots, 1))
-        self.precision = np.tile(
-            np.eye(width) * trust / 4, (slots, 1, 1)
-        )  # 1/4: what a proposal tells at most
+        # 1/4: what a proposal tells at most
+        self.precision = np.tile(np.eye(width) * trust / 4, (slots, 1, 1))
         self.told = 0
 
     def copied(self, slots: int) -> "Logistic":

@@ -86,7 +86,7 @@ class Index:
 
 
 def grown(array: Array, length: int, fill: int) -> Array:
-    """The array, or one twice as long as needed that begins like it."""
+    """The array, or one of twice to four times the length that begins like it."""
     if length <= len(array):
         return array
     more = np.full(1 << (2 * length - 1).bit_length(), fill, dtype=array.dtype)

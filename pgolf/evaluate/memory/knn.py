@@ -18,7 +18,6 @@ from torch import Tensor
 
 from pgolf.evaluate.memory.remembering import Hints, MemorySection, Remembering
 from pgolf.evaluate.predictor import Ask, Predictor
-from pgolf.section import RuleBroken
 
 
 class Knn(MemorySection):
@@ -30,12 +29,7 @@ class Knn(MemorySection):
 
     @model_validator(mode="after")
     def _is_of_documents(self) -> "Knn":
-        if self.share_documents or not self.document:
-            raise RuleBroken(
-                "knn remembers states, and a document's alone: those of other ranks' documents are never told",
-                f"share_documents={str(self.share_documents).lower()}, document={str(self.document).lower()}",
-                "share_documents=false",
-            )
+        self.of_documents_alone("states (of other ranks' documents they are never told)")
         return self
 
     def over(self, base: Predictor) -> "KnnPredictor":
@@ -73,9 +67,8 @@ class KnnPredictor(Remembering):
             mix = self.most * (self.sharpness * self.care * (nearest.values - 1)).exp().unsqueeze(1)
             came, which = self.tokens[slot].unique(return_inverse=True)
             cache = torch.zeros_like(p)
-            cache[:, came] = share @ torch.nn.functional.one_hot(which).to(
-                share.dtype
-            )  # the same sum every time
+            ones = torch.nn.functional.one_hot(which).to(share.dtype)
+            cache[:, came] = share @ ones  # the same sum every time
             self.caches.append((first - len(p), cache, self.places[slot][nearest.indices]))
             parts.append(((1 - mix) * p.exp() + mix * cache).log())
         return torch.cat(parts)

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor
 
 from pgolf.evaluate.memory.grams import tensor
@@ -23,6 +24,11 @@ class PaidPrefix(MemorySection):
     kind: Literal["paid_prefix"] = "paid_prefix"
     research: Literal[True]  # has to be said
     tokens: tuple[int, ...]  # from the beginning of the stream
+
+    @model_validator(mode="after")
+    def _is_told_nothing(self) -> "PaidPrefix":
+        self.of_documents_alone("what it was sold with")
+        return self
 
     @property
     def needs_documents(self) -> bool:

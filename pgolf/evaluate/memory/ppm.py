@@ -60,10 +60,9 @@ class PpmPredictor(Counting):
             left = left * escape
         if not offered.any():
             return below
-        rest = below.masked_fill(tensor(offered, below), -torch.inf).log_softmax(
-            1
-        )  # not a number where all are
-        rest = rest.exp() * tensor(left, below).unsqueeze(1)
+        rest = below.masked_fill(tensor(offered, below), -torch.inf)
+        rest = rest.log_softmax(1).exp()  # not a number where all are offered
+        rest = rest * tensor(left, below).unsqueeze(1)
         whole = torch.where(tensor(offered, below), tensor(p, below), rest)
         return whole.log().where(tensor(np.any(offered, axis=1), below).unsqueeze(1), below)
 

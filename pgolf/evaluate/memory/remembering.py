@@ -59,6 +59,15 @@ class MemorySection(Section):
             )
         return self
 
+    def of_documents_alone(self, what: str) -> None:
+        """For a validator: refuse what would be ignored. Raises RuleBroken."""
+        if self.share_documents or not self.document:
+            raise RuleBroken(
+                f"{self.plain()['kind']} remembers {what}, and a document's alone",
+                f"share_documents={str(self.share_documents).lower()}, document={str(self.document).lower()}",
+                "share_documents=false, document=true",
+            )
+
     @property
     def needs_documents(self) -> bool:
         """Whether it remembers nothing where documents are not opened one after the other."""

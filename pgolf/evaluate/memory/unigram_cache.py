@@ -46,9 +46,7 @@ class UnigramCachePredictor(Remembering):
         self.strength, self.rate = section.strength, section.rate
 
     def forget(self) -> None:
-        self.counts = torch.zeros(
-            1, 1, dtype=torch.float64
-        )  # [slots + 1, vocab], the last for what is shared
+        self.counts = torch.zeros(1, 1, dtype=torch.float64)  # [slots + 1, vocab], the last is shared
         self.excess = torch.zeros(1, 1, dtype=torch.float64)  # sum of [a came] - p'(a)
         self.gathered = torch.zeros(1, dtype=torch.float64)  # of this round
 

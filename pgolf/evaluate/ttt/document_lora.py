@@ -84,6 +84,10 @@ class DocumentLora(Section):
             )  # fmt: skip
         return self
 
+    def check(self, executions: int, blocks: int) -> None:
+        """Raises ConfigError if a network of so many executions and stored blocks cannot be adapted so."""
+        self.below(executions)
+
     def below(self, executions: int) -> int:
         """Executions without adapters. Raises ConfigError if there are not as many as `upper`."""
         upper = executions if self.upper is None else self.upper

@@ -34,6 +34,11 @@ class Phased(Sgd):
     def needs_documents(self) -> bool:
         return self.lora is not None
 
+    def check(self, executions: int, blocks: int) -> None:
+        super().check(executions, blocks)
+        if self.lora is not None:
+            self.lora.check(executions, blocks)
+
     def build(self, base: Neural) -> "PhasedPredictor":
         descent = Descent(self, base)
         return PhasedPredictor(self, descent, base if self.lora is None else self.lora.build(base))

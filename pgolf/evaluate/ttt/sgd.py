@@ -45,6 +45,12 @@ class Sgd(Section):
     parameters: Literal["all", "no_embedding", "scalars"] = "all"
     freeze_first: int = Field(0, ge=0)  # stored blocks that stay as they are
 
+    def check(self, executions: int, blocks: int) -> None:
+        """Raises ConfigError if a network of so many executions and stored blocks cannot be adapted so."""
+        if self.freeze_first > blocks:
+            raise ConfigError("evaluate.ttt.freeze_first counts stored blocks of the network",
+                              f"freeze_first={self.freeze_first}", f"freeze_first={blocks} at most")  # fmt: skip
+
     def cosine(self, chunk: int, chunks: int) -> float:
         """The rate at a chunk: none is left for the last one, unless it is the only one."""
         return self.lr * 0.5 * (1 + math.cos(math.pi * chunk / max(chunks - 1, 1)))
@@ -56,17 +62,17 @@ class Descent:
     def __init__(self, section: Sgd, base: Neural) -> None:
         self.section, self.artifact = section, dict(base.network.named_parameters())
         base.network = network = self.network = deepcopy(base.network).requires_grad_(False)
-        if section.freeze_first > len(network.blocks):
-            raise ConfigError(
-                "evaluate.ttt.freeze_first counts stored blocks of the network", section.freeze_first,
-                f"freeze_first={len(network.blocks)} at most",
-            )  # fmt: skip
+        section.check(len(network.order), len(network.blocks))
         frozen = tuple(f"blocks.{number}." for number in range(section.freeze_first))
         self.trained = [
             p
             for name, p in network.named_parameters()
             if not name.startswith(frozen) and _chosen(section.parameters, network.roles[name])
         ]
+        if not self.trained:
+            raise ConfigError("evaluate.ttt leaves parameters to learn",
+                              f"freeze_first={section.freeze_first}, parameters={section.parameters}: none are left",
+                              "freeze_first=0, or parameters=all")  # fmt: skip
 
     def begin(self, ranks: Ranks = ALONE) -> None:
         """From the artifact's weights, at rest."""

@@ -32,6 +32,7 @@ class StreamSgdPredictor(Holding):
         super().begin(extent, ranks)
         self.descent.begin(ranks)
         self.ends = extent.ending(self.boundaries(extent))
+        self.chunks = len(self.ends | {len(extent.rounds) - 1})  # a boundary may fall into the last round
         self.done = 0
 
     def boundaries(self, extent: Extent) -> list[int]:
@@ -41,6 +42,6 @@ class StreamSgdPredictor(Holding):
         super().learn(scored)
         self.descent.tell(scored)
         if scored.number in self.ends:
-            lr = self.section.cosine(self.done, len(self.ends) + 1)
+            lr = self.section.cosine(self.done, self.chunks)
             self.descent.chunk(self.descent.sequences(), lr)
             self.descent.told, self.done = [], self.done + 1

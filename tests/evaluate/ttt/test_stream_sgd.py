@@ -52,7 +52,8 @@ def slow(section: StreamSgd, context: int, stride: int) -> np.ndarray:
     steps = torch.optim.SGD(trained, lr=1.0, momentum=section.momentum)
     inputs, at, chunk, begun = len(TOKENS) - 1, 0, 0, 0
     ends = list(range(section.chunk_tokens, inputs, section.chunk_tokens))
-    chunks = len(ends) + 1
+    scored_by = [*range(context, inputs, stride)]  # of all windows but the last
+    chunks = 1 + sum(any(e <= at for at in scored_by) for e in ends)
     while at < inputs:
         end = min(context if at == 0 else at + stride, inputs)
         with torch.no_grad():
