@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +18,27 @@ from typing import NoReturn
 
 from pgolf.errors import PgolfError, UserError
 
-SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64")
+SYSTEM = (
+    "/proc",
+    "/sys",
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/random",
+    "/dev/urandom",
+)
+STARTING = (
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "os.system",
+    "os.fork",
+    "os.forkpty",
+    "pty.spawn",
+)
 KEPT = ("PATH", "HOME", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV", "TMPDIR")
 
 ALONE = """\
@@ -37,12 +58,14 @@ class WorkerFailed(PgolfError):
 
 
 def run_fresh(
-    module: str, arguments: list[str], threads: int, heard: Callable[[str], object] = lambda line: None
-) -> float:
+    module: str, arguments: list[str], threads: int, heard: Callable[[str], object] = lambda line: None,
+    limit_seconds: float | None = None,
+) -> float:  # fmt: skip
     """Run `python -m module` in an empty directory; returns its wall seconds, interpreter included.
 
     Args:
         heard: is given each line that it prints, as it prints it.
+        limit_seconds: after which it is killed.
 
     Raises:
         WorkerFailed: if it exits with anything but 0.
@@ -50,7 +73,7 @@ def run_fresh(
     root = str(Path(__file__).resolve().parents[1])
     began = time.perf_counter()
     variables = {"PYTHONPATH": root, "OMP_NUM_THREADS": str(threads)}
-    _run(module, ["-m", module, *arguments], variables, heard)
+    _run(module, ["-m", module, *arguments], variables, heard, limit_seconds)
     return time.perf_counter() - began
 
 
@@ -65,7 +88,7 @@ def run_alone(file: Path, arguments: list[str], threads: int) -> str:
 
 def _run(
     name: str, arguments: list[str], variables: dict[str, str],
-    heard: Callable[[str], object] = lambda line: None,
+    heard: Callable[[str], object] = lambda line: None, limit_seconds: float | None = None,
 ) -> str:  # fmt: skip
     env = {k: v for k, v in os.environ.items() if k in KEPT} | variables
     lines = []
@@ -75,6 +98,9 @@ def _run(
         with subprocess.Popen(
             command, env=env, cwd=elsewhere, stdout=pipe, stderr=complaints, text=True
         ) as process:
+            late = threading.Timer(limit_seconds or threading.TIMEOUT_MAX, process.kill)
+            late.daemon = True
+            late.start()
             try:
                 assert process.stdout is not None
                 for line in process.stdout:
@@ -83,6 +109,9 @@ def _run(
             except BaseException:
                 process.kill()
                 raise
+            finally:
+                process.wait()
+                late.cancel()
         if process.returncode:
             complaints.seek(0)
             raise WorkerFailed(f"{name} exited with {process.returncode}:\n{complaints.read()[-2000:]}")
@@ -99,10 +128,17 @@ def leave(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def seal_whole(allowed: Iterable[Path]) -> None:
-    """From now on refuse every file but the allowed ones, Python's and pgolf's code and the system's own."""
+    """From now on refuse every file but the allowed ones, Python's and pgolf's code and the system's own; and to
+    start a program, which would be sealed to nothing."""
     installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
     code = [Path(place) for place in (sys.prefix, sys.base_prefix, *installed, *SYSTEM)]
     seal([Path("/")], [*code, Path(__file__).parent, Path.cwd(), *allowed])
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event in STARTING:
+            raise PermissionError(f"a sealed process may not start a program ({event})")
+
+    sys.addaudithook(hook)
 
 
 def seal(directories: Iterable[Path], allowed: Iterable[Path]) -> None:
@@ -121,7 +157,7 @@ def seal(directories: Iterable[Path], allowed: Iterable[Path]) -> None:
             path = os.path.realpath(os.fsdecode(args[0]))
             if below(path, sealed) and not below(path, given):
                 raise PermissionError(f"a sealed process may not open {path}: it was given other files")
-        elif event == "socket.connect":
+        elif event in ("socket.connect", "socket.sendto"):
             raise PermissionError(f"a sealed process may not connect to {args[1]}")
 
     sys.addaudithook(hook)

@@ -77,7 +77,7 @@ class RunConfig(Section):
                 "model.rope.scaling=null, or another loader",
             )
         if self.evaluate.ttt is not None:
-            self.evaluate.ttt.check(len(self.model.order()), len(set(self.model.uses())))
+            self.evaluate.ttt.must_fit(len(self.model.order()), len(set(self.model.uses())))
         late = self.train.late_qat
         if (
             late is not None

@@ -135,7 +135,8 @@ class MlflowWriter:
         self.client.log_text(run_id, json.dumps(result.plain(), indent=1, sort_keys=True), "result.json")
         for name, path in event["attachments"].items():
             self._attach(run_id, name, Path(path))
-        self.client.set_terminated(run_id, RUN_STATUS[result.status], event["time_ms"])
+        ended_ms = event.get("ended_ms", event["time_ms"])
+        self.client.set_terminated(run_id, RUN_STATUS[result.status], ended_ms)
         self._refresh(run_id)
 
     def trial_lost(self, event: Event) -> None:
@@ -169,6 +170,10 @@ class MlflowWriter:
             self.client.log_metric(self._parent(event), "best_bpb", best, event["time_ms"], done)
         if done >= self._drawn_at + BOARD_EVERY:
             self._draw(event, rows)
+
+    def draw(self, event: Event) -> None:
+        """The parent's table and plots, as things stand."""
+        self._draw(event, self._ranked())
 
     def _write_standing(self, row: Row, time_ms: int, step: int) -> None:
         rank, feasible, pareto = standing(row)

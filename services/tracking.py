@@ -229,16 +229,19 @@ def amend(
     At once, and not by an outbox: no search waits for it, and whoever asked for it is told if it fails.
     """
     client = client_for(store_dir, tracking_uri)
-    tags = client.get_run(run_id).data.tags
+    run = client.get_run(run_id)
+    tags = run.data.tags
     round_name, _, number = tags["pgolf.trial"].rpartition("/")
     search = client.get_run(tags["mlflow.parentRunId"]).data.tags["pgolf.search"]
     event = {
         "event": "trial_finished", "time_ms": time.time_ns() // 1_000_000, "search": search, "number": int(number),
+        "ended_ms": run.info.end_time,
         "result": result.plain(), "attachments": {name: str(path) for name, path in attachments.items()},
     }  # fmt: skip
     writer = WriterFactory(round_name, store_dir, tracking_uri, rules)()
     writer.trial_finished(event)
     writer.rank(event)
+    writer.draw(event)
 
 
 def is_outage(error: Exception) -> bool:

@@ -3,7 +3,8 @@
 python -m pgolf.certify compress   artifact.bin tokenizer.model tokens.bin coded.bin --evaluate '{...}'
 python -m pgolf.certify decompress artifact.bin tokenizer.model coded.bin text.bin
 
-The same of somebody's claim. They may open its artifact, the tokenizers and code beside it, and nothing else.
+The same of somebody's claim. They may open its artifact, its tokenizer and its code, start no program, and open
+nothing else.
 
 python -m pgolf.certify encode claim.json tokens.bin coded.bin --vocab-size N
 python -m pgolf.certify decode claim.json coded.bin tokens.bin --vocab-size N
@@ -20,6 +21,7 @@ from pydantic import TypeAdapter
 from pgolf.certify.claim import read_claim
 from pgolf.certify.coder import decode, encode
 from pgolf.certify.compressor import Compressor, opened
+from pgolf.certify.dossier import tokenizer_of
 from pgolf.certify.trip import documents_of
 from pgolf.evaluate.evaluation import Evaluation
 from pgolf.formats.arrays import read_arrays, write_arrays
@@ -63,21 +65,24 @@ def _of_claim(a: argparse.Namespace) -> int:
     claim = read_claim(a.claim, predicts=a.vocab_size)
     assert claim.predictor is not None and claim.evaluate is not None, "only such claims are sent here"
     home = a.claim.resolve().parent
-    given = [home] if claim.tokens is None else [home, claim.tokens]
-    opens = [file for folder in given for ending in ("*.py", "*.model") for file in folder.rglob(ending)]
-    artifact = [] if claim.artifact is None else [claim.artifact]
-    seal_whole(allowed=[*opens, *artifact, *(claim.counted or ()), a.given, a.out])
+    code = claim.counted or [file for file in home.rglob("*.py") if not _is_below(file, claim.tokens)]
+    tokenizer = None if claim.tokens is None else tokenizer_of(claim.tokens)
+    given = [file for file in (claim.artifact, tokenizer) if file is not None]
+    seal_whole(allowed=[*given, *code, a.given, a.out])
     torch.set_num_threads(1)
     if a.verb == "encode":
         documents = documents_of(read_shard(a.given))
         words = encode(claim.predictor(), claim.evaluate, documents)
         write_arrays(a.out, {"lengths": np.array([len(d) for d in documents]), "words": words})
-        print(json.dumps({"coded_bytes": words.nbytes}))
     else:
         coded = read_arrays(a.given)
         found = decode(claim.predictor(), claim.evaluate, coded["lengths"].tolist(), coded["words"])
         write_shard(a.out, np.array([token for document in found for token in (BOS, *document)], np.uint16))
     return 0
+
+
+def _is_below(file: Path, folder: Path | None) -> bool:
+    return folder is not None and file.is_relative_to(folder.resolve())
 
 
 if __name__ == "__main__":

@@ -11,12 +11,15 @@ with nats per token, or with those and the ledger's events.
 
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pgolf.certify.dossier import Clocks, Dossier, Opening, Reported, SeedResult, Split, Switch
@@ -25,11 +28,12 @@ from pgolf.errors import ConfigError, DataError, nearest
 from pgolf.evaluate.evaluation import Evaluation
 from pgolf.evaluate.predictor import Predictor
 from pgolf.formats.arrays import read_arrays
-from pgolf.formats.ledger import Order
+from pgolf.formats.ledger import COLUMNS, Events, Order
 from pgolf.rules import PARAMETER_GOLF
 from pgolf.section import Refusal, Section, parse
 
 OFFICIAL_TRACK = "track_10min_16mb"
+LARGEST = 10**15  # of any number in a claim
 
 SAY_NOTHING = frozenset(
     """
@@ -51,8 +55,7 @@ SAY_NOTHING = frozenset(
     attribution compliance compliance_rerun num_layers model_dim num_heads num_kv_heads mlp_mult
     train_seq_len tie_embeddings matrix_lr scalar_lr tied_embed_lr muon_weight_decay adam_weight_decay
     muon_momentum fp16_embed_export int6_layer_start int6_layer_end int6_layers qat_enabled qat_int6
-    use_zstd zstd_level rank run_name eval_time_s_mean eval_time_seconds train_time_s_mean
-    train_time_seconds artifact_bytes_mean seed_scores tokenizer_bytes certificate_holds bytes_tokenizer credits
+    use_zstd zstd_level rank run_name train_time_s_mean tokenizer_bytes certificate_holds bytes_tokenizer credits
     """.split()  # noqa: SIM905
 )  # keys of records that no check reads; `compliance` is what an author says of himself
 SEED_KEYS = frozenset(
@@ -92,6 +95,7 @@ class Claim(Section):
     bytes_model: int | None = None
     artifact_bytes: int | None = None
     artifact_bytes_max: int | None = None
+    artifact_bytes_mean: float | None = None
     artifact_size_bytes: int | None = None
     code_bytes: int | None = None
     bytes_model_compressed: int | None = None
@@ -103,12 +107,16 @@ class Claim(Section):
     # how it came about
     seeds: Any = None
     seed_results: Any = None
+    seed_scores: Any = None
     all_runs: Any = None
     seed_results_all_runs_disclosure: Any = None
     config: Any = None  # a mapping, or a file: JSON, YAML, or lines of `name: value`
     baseline_config: Any = None
     switches: tuple[Switch, ...] = ()
     clocks: Clocks = Clocks()
+    train_time_seconds: float | None = None
+    eval_time_seconds: float | None = None
+    eval_time_s_mean: float | None = None
     opened: tuple[Opening, ...] | None = None
     connections: tuple[str, ...] | None = None
     code: tuple[str, ...] | None = None  # counted
@@ -124,10 +132,11 @@ def is_claim(file: Path) -> bool:
     return b'"config_digest"' not in file.read_bytes() or b'"stages"' not in file.read_bytes()
 
 
-def read_claim(file: Path, predicts: int | None = None) -> Dossier:
+def read_claim(file: Path, probe: Probe | None = None, predicts: int | None = None) -> Dossier:
     """A claim's dossier.
 
     Args:
+        probe: how closely it is examined; None: as usual, or closer where the claim asks for it.
         predicts: only of what predicts, over so many tokens: nothing that was reported is read, and no shard.
 
     Raises:
@@ -145,15 +154,12 @@ def read_claim(file: Path, predicts: int | None = None) -> Dossier:
     def at(name: str | None) -> Path | None:
         return None if name is None else _existing(home / name, name, file)
 
-    artifact, tokens, ledger = at(c.artifact), at(c.tokens), at(c.ledger)
+    artifact, ledger = at(c.artifact), at(c.ledger)
+    tokens = None if c.tokens is None else _existing(home / c.tokens, c.tokens, file, folder=True)
     code = None if c.code is None else tuple(_existing(home / n, n, file) for n in c.code)
     executed = None if c.executed is None else tuple(_existing(home / n, n, file) for n in c.executed)
-    arrays = None if ledger is None else read_arrays(ledger)
-    if arrays is not None and not {"events", "nll"} <= set(arrays):
-        raise DataError(
-            "a ledger holds events and nll", f"{ledger}: {sorted(arrays)}", "write it with write_ledger"
-        )
-    seeds = _seeds(c.seed_results, c.seeds)
+    events, nll = (None, None) if ledger is None else _ledger(ledger)
+    seeds = _seeds(c.seed_results, c.seed_scores, c.seeds)
     if c.predictor is not None and c.evaluate is None:
         raise ConfigError("a predictor is evaluated in some mode", "no key `evaluate`",
                           'for example "evaluate": {"kind": "sliding", "context": 1024, "stride": 64}')  # fmt: skip
@@ -164,15 +170,16 @@ def read_claim(file: Path, predicts: int | None = None) -> Dossier:
     if c.predictor is not None:
         made = _predictor(_function(home, c.predictor), artifact, lambda: dossier.vocabulary)
     dossier = Dossier(
-        artifact=artifact, tokens=tokens, split=c.split, evaluate=c.evaluate, predictor=made,
+        home=home, artifact=artifact, tokens=tokens, split=c.split, evaluate=c.evaluate, predictor=made,
         evaluator=None if c.evaluator is None else _loaded_late(_function(home, c.evaluator)),
         vocab_size=c.vocab_size, islands=c.documents == "islands",
         official=(c.track or "").startswith(OFFICIAL_TRACK),
-        events=None if arrays is None else arrays["events"], nll=None if arrays is None else arrays["nll"],
+        events=events, nll=nll,
         order=c.order_class, reported=_reported(c), cap=c.byte_cap, config=_config(c.config, home, file),
         baseline=_config(c.baseline_config, home, file), seeds=seeds, runs=_runs(c), switches=c.switches,
-        clocks=c.clocks, opened=c.opened, connections=c.connections, counted=code, executed=executed,
-        warmup=c.warmup_source, reloaded=c.reload, rules=PARAMETER_GOLF, probe=c.probe,
+        clocks=_clocks(c), opened=c.opened, connections=c.connections, counted=code, executed=executed,
+        warmup=c.warmup_source, reloaded=c.reload, rules=PARAMETER_GOLF,
+        probe=probe or _at_least(c.probe),
     )  # fmt: skip
     return dossier
 
@@ -180,11 +187,16 @@ def read_claim(file: Path, predicts: int | None = None) -> Dossier:
 def _parsed(file: Path) -> Claim:
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        strange = _strange(plain)
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError("a claim is a JSON file that can be read", f"{file}: {str(error).splitlines()[0]}",
                         "check the path and the JSON") from None  # fmt: skip
     if not isinstance(plain, dict):
         raise ConfigError("a claim is one JSON object", type(plain).__name__, '{"val_bpb": ..., ...}')
+    if strange is not None:
+        raise ConfigError(
+            "numbers of a claim are finite and of this world", f"{strange:.3g}"[:40], "what was measured"
+        )
     unknown = set(plain) - set(Claim.model_fields) - SAY_NOTHING
     if unknown:
         name = min(unknown)
@@ -197,17 +209,76 @@ def _parsed(file: Path) -> Claim:
     return found
 
 
-def _existing(path: Path, name: str, claim: Path) -> Path:
-    if not path.exists():
-        raise DataError("what a claim names is there", f"{name} (not found beside {claim.name})",
+def _strange(value: Any) -> float | None:
+    """A number that nothing comes to, if there is one."""
+    if isinstance(value, Mapping | list):
+        inside = value.values() if isinstance(value, Mapping) else value
+        return next((found for each in inside if (found := _strange(each)) is not None), None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return None if abs(value) <= LARGEST else math.inf if value > 0 else -math.inf
+
+
+def _existing(path: Path, name: str, claim: Path, folder: bool = False) -> Path:
+    try:
+        there = path.is_dir() if folder else path.is_file()
+    except OSError:
+        there = False
+    if not there:
+        what = "a folder" if folder else "a file"
+        raise DataError("what a claim names is there", f"{name[:200]} ({what} was not found beside {claim.name})",
                         "paths are relative to the claim's own folder")  # fmt: skip
     return path
 
 
+def _ledger(file: Path) -> tuple[Events, NDArray[np.float64]]:
+    """Raises DataError if the file holds none."""
+    arrays = read_arrays(file)
+    events, nll = (arrays.get(name, np.zeros(0)) for name in ("events", "nll"))
+    whole = events.ndim == 2 and events.shape[1] == len(COLUMNS) and events.dtype.kind in "iu"
+    if not whole or nll.ndim != 1 or len(nll) < 2 or nll.dtype.kind != "f":
+        said = ", ".join(f"{name} {list(a.shape)} {a.dtype}" for name, a in arrays.items())
+        raise DataError("a ledger holds events and nll", f"{file}: {said or 'nothing'}",
+                        "write it with pgolf.formats.ledger.write_ledger")  # fmt: skip
+    return events.astype(np.int64), nll.astype(np.float64)
+
+
+def _at_least(asked: Probe) -> Probe:
+    """Nobody chooses to be examined less closely."""
+    usual = Probe()
+    fields = {name: max(getattr(asked, name), getattr(usual, name)) for name in Probe.model_fields}
+    return Probe(**{**fields, "seed": usual.seed})
+
+
+def _clocks(c: Claim) -> Clocks:
+    """The longest of what is told of any clock."""
+    seeds = [row for _, row in _rows(c.seed_results, c.seed_scores, c.seeds)]
+    training = [
+        c.clocks.train_seconds,
+        c.train_time_seconds,
+        *(_number(row, "train_time_s") for row in seeds),
+    ]
+    evaluation = [
+        c.clocks.eval_seconds, c.eval_time_seconds, c.eval_time_s_mean,
+        *(_number(row, "eval_time_s") for row in seeds),
+    ]  # fmt: skip
+    train, evaluated = (
+        max((v for v in told if v is not None), default=None) for told in (training, evaluation)
+    )
+    return c.clocks.but(train_seconds=train, eval_seconds=evaluated)
+
+
 def _reported(c: Claim) -> Reported:
-    total = [c.bytes_total, c.artifact_bytes, c.artifact_bytes_max, c.artifact_size_bytes]
+    total = [
+        c.bytes_total,
+        c.artifact_bytes,
+        c.artifact_bytes_max,
+        c.artifact_bytes_mean,
+        c.artifact_size_bytes,
+    ]
     models = [c.bytes_model, c.bytes_model_compressed, c.bytes_model_int8_zlib, c.bytes_model_int6_zstd]
-    per_seed = [_number(row, "artifact_bytes", "bytes_total") for _, row in _rows(c.seed_results, c.seeds)]
+    rows = [row for _, row in _rows(c.seed_results, c.seed_scores, c.seeds)]
+    per_seed = [_number(row, name) for row in rows for name in ("artifact_bytes", "bytes_total")]
     given = [int(v) for v in (*total, *per_seed) if v is not None]
     return Reported(
         bpb=c.val_bpb, loss=c.val_loss, tokens=c.val_tokens, bytes=c.val_bytes, documents=c.val_documents,
@@ -279,7 +350,8 @@ def _config(given: Any, home: Path, claim: Path) -> Mapping[str, Any] | None:
     """A config given as a mapping, or by the name of a file: JSON, or a log's lines of `name: value`."""
     if given is None or isinstance(given, Mapping):
         return given
-    text = _existing(home / str(given), str(given), claim).read_text(encoding="utf-8")
+    file = _existing(home / str(given), str(given), claim)
+    text = file.read_bytes().decode("utf-8", "replace")
     try:
         found = json.loads(text)
     except ValueError:

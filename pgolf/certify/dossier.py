@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import sentencepiece as spm
@@ -41,12 +41,15 @@ from pgolf.evaluate.drive import starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Predictor
 from pgolf.formats.blob import ARTIFACT, read_artifact
-from pgolf.formats.ledger import Audit, Events, Order, audit, read_ledger
+from pgolf.formats.ledger import COLUMNS, Audit, Events, Order, audit, read_ledger
 from pgolf.formats.shards import BOS, Tokens, read_shard
 from pgolf.model.gpt import assemble
 from pgolf.rules import PARAMETER_GOLF, Rules
 from pgolf.section import Section
 
+MOST_RESCORED = 20_000  # tokens of a claimed split that is scored whole, and held against what is told of it
+
+T = TypeVar("T")
 Factory = Callable[[], Predictor]
 Evaluator = Callable[[Tokens, Tokens], Any]  # (tokens, counts) -> nll, or (nll, ledger events or None)
 Split = Literal["train", "select", "validation"]
@@ -125,6 +128,7 @@ class Trial:
 class Dossier:
     """What is known of one subject. `predictor` makes it anew from its artifact every time it is called."""
 
+    home: Path | None = None  # the folder of a claim, and all that it may bring along
     artifact: Path | None = None
     tokens: Path | None = None  # directory of shards, sidecars and tokenizer
     split: Split = "validation"
@@ -196,11 +200,11 @@ class Dossier:
         )  # fmt: skip
 
     @staticmethod
-    def read(file: Path) -> "Dossier":
+    def read(file: Path, probe: Probe | None = None) -> "Dossier":
         """A claim that somebody wrote down (pgolf.certify.claim). Raises UserError."""
         from pgolf.certify.claim import read_claim
 
-        return read_claim(file)
+        return read_claim(file, probe)
 
     # ------------------------------------------------------------------------------- what is scored
 
@@ -329,15 +333,27 @@ class Dossier:
         if not self.evaluations or self.excerpt is None:
             return None
         tokens, counts = self.excerpt
+        pairs = self._guarded(
+            lambda: [(run(tokens, counts), run(tokens, counts)) for run in self.evaluations]
+        )
+        return Trial(tokens, counts, pairs or [], self.watch, self.failures[0] if pairs is None else None)
+
+    @cached_property
+    def failures(self) -> list[str]:
+        """Where the subject did not come through, in the order in which it was tried."""
+        return []
+
+    def _guarded(self, run: Callable[[], T]) -> T | None:
+        """What code that anybody may have written comes to; None if it fails, which is noted."""
         try:
-            pairs = [(run(tokens, counts), run(tokens, counts)) for run in self.evaluations]
+            return run()
         except UserError:
             raise
-        except Exception as error:  # of code that anybody may have written
+        except (Exception, SystemExit) as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             said = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-            return Trial(tokens, counts, [], self.watch, " ".join(said.split())[:300])
-        return Trial(tokens, counts, pairs, self.watch)
+            self.failures.append(" ".join(said.split())[:300])
+            return None
 
     @property
     def ran(self) -> Trial | None:
@@ -350,22 +366,31 @@ class Dossier:
         if (t := self.ran) is None or self.vocabulary is None:
             return None
         moved, probe = Moved(), self.probe.but(places=-(-self.probe.places // len(self.evaluations)))
-        for run, pair in zip(self.evaluations, t.pairs, strict=True):
-            perturb(moved, run, pair, t.tokens, t.counts, self.vocabulary, probe, self.islands)
-        return moved
+        vocab, islands = self.vocabulary, self.islands
+
+        def all_modes() -> Moved:
+            for run, pair in zip(self.evaluations, t.pairs, strict=True):
+                perturb(moved, run, pair, t.tokens, t.counts, vocab, probe, islands)
+            return moved
+
+        return self._guarded(all_modes)
 
     @cached_property
     def prefixes(self) -> list[tuple[Rows, Rows]] | None:
         """Of the trial in each mode every distribution, asked for with its prefix alone, and as it was."""
         if (t := self.ran) is None or self.vocabulary is None or self.evaluator is not None:
             return None
-        found = []
-        for mode, (first, _) in zip(self.modes, t.pairs, strict=True):
-            assert first.rows is not None
-            with self.watch.during("evaluate"):
-                rows = prefix_rows(self._factory(mode), mode, self.vocabulary, t.tokens)
-            found.append((rows, first.rows))
-        return found
+        vocab = self.vocabulary
+
+        def all_modes() -> list[tuple[Rows, Rows]]:
+            found = []
+            for mode, (first, _) in zip(self.modes, t.pairs, strict=True):
+                assert first.rows is not None
+                with self.watch.during("evaluate"):
+                    found.append((prefix_rows(self._factory(mode), mode, vocab, t.tokens), first.rows))
+            return found
+
+        return self._guarded(all_modes)
 
     @cached_property
     def sums(self) -> list[Answer] | None:
@@ -373,14 +398,28 @@ class Dossier:
         if self.ran is None or self.scored is None or self.evaluator is not None:
             return None
         tokens, counts = excerpt(*self.scored, self.probe.sums)
-        return [run(tokens, counts) for run in self.evaluations]
+        return self._guarded(lambda: [run(tokens, counts) for run in self.evaluations])
 
     @cached_property
     def tried(self) -> tuple[NDArray[np.float64], list[int]] | None:
         """Of an evaluator's score at some places the sum over all tokens that could have stood there."""
         if (t := self.ran) is None or self.vocabulary is None:
             return None
-        return tried_everywhere(self.evaluations[0], t.tokens, t.counts, self.vocabulary, self.probe)
+        vocab = self.vocabulary
+        return self._guarded(
+            lambda: tried_everywhere(self.evaluations[0], t.tokens, t.counts, vocab, self.probe)
+        )
+
+    @cached_property
+    def rescored(self) -> Answer | None:
+        """The whole split, where it is short and somebody told what it comes to."""
+        told = self.nll is not None or self.reported.bpb is not None
+        if self.home is None or self.ran is None or self.scored is None or not told:
+            return None
+        tokens, counts = self.scored
+        if len(tokens) > MOST_RESCORED:
+            return None
+        return self._guarded(lambda: self.evaluations[0](tokens, counts))
 
 
 def _evaluation(evaluator: Evaluator) -> Evaluate:
@@ -394,6 +433,9 @@ def _evaluation(evaluator: Evaluator) -> Evaluate:
                 f"shape {list(scores.shape)} for {len(tokens)} tokens",
                 "return nll, or (nll, ledger events)",
             )
+        if events is not None and (np.ndim(events) != 2 or np.shape(events)[1] != len(COLUMNS)):
+            raise UserError("an evaluator's ledger is an array of events", f"{type(events).__name__}",
+                            "return (nll, ledger.events())")  # fmt: skip
         return Answer(scores, events)
 
     return evaluate
@@ -425,6 +467,10 @@ def split_of(tokens: Path, split: Split) -> tuple[Tokens, Tokens]:
             f"the {split} split has a shard", str(tokens), "check the path of the token directory"
         )
     ids = np.concatenate([np.asarray(read_shard(f)) for f in files])
+    if len(ids) < 2:
+        raise DataError(
+            f"the {split} split has something to score", f"{len(ids)} tokens in {tokens}", "another folder"
+        )
     sidecars = [s for f in files if (s := sidecar_beside(f)).is_file()]
     if len(sidecars) == len(files):
         counts = np.concatenate([np.asarray(read_shard(s)) for s in sidecars])

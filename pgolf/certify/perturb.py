@@ -213,6 +213,7 @@ class Moved:
     sight: Footprint = field(default_factory=Footprint)
     # its own chunk, and what no state can have been told
     state: Footprint = field(default_factory=Footprint)
+    planned_by_text: int = 0  # a token whose replacement changed windows, rounds, or what states are told
     silent: bool = True  # it adapts, and on these streams was told nothing
     foretold: list[float] = field(default_factory=list)  # nats that documents' ends cost less where they are
 
@@ -270,6 +271,8 @@ def perturb(
     rng = np.random.default_rng(probe.seed)
     before, noise = answers[0], float(apart(answers[0].nll, answers[1].nll).max())
     moved.noise = max(moved.noise, noise)
+    if before.rounds != answers[1].rounds:
+        moved.planned_by_text = 1
     usual = np.setdiff1d(np.unique(tokens), [BOS])
     if len(usual) < 3:
         usual = np.setdiff1d(np.arange(vocab_size), [BOS])
@@ -294,7 +297,7 @@ def perturb(
                 _foretold(moved, *((before, after) if tokens[j] == BOS else (after, before)), j)
             if not (moves_an_end and learned):
                 tolerance = max(MOVED_TOLERANCE if moves_an_end else TOLERANCE, 4 * noise)
-                _compare(moved, before, after, (tokens, changed), j, islands, tolerance)
+                _compare(moved, before, after, (tokens, changed), j, islands, tolerance, moves_an_end)
 
 
 def _foretold(moved: Moved, ending: Answer, going_on: Answer, j: int) -> None:
@@ -312,6 +315,7 @@ def _compare(
     j: int,
     islands: bool,
     tolerance: float,
+    moves_an_end: bool,
 ) -> None:
     n = len(a.nll)
     at = np.arange(n)
@@ -321,9 +325,13 @@ def _compare(
         earlier = at[1:j]
         moved.sight.add(moves[earlier], earlier, j, tolerance)
         return
+    x, y = declared(a.events, n), declared(b.events, n)
+    if not moves_an_end and (
+        a.rounds != b.rounds or (x.context != y.context).any() or (x.told != y.told).any()
+    ):
+        moved.planned_by_text = moved.planned_by_text or j
     if a.rounds != b.rounds:
         return
-    x, y = declared(a.events, n), declared(b.events, n)
     alike = (x.context == y.context) & (x.context >= 0) & (x.told == y.told).all(1) & ~x.told[:, j]
     alike[0] = False
     starts = [_document_of(stream) for stream in streams]

@@ -20,15 +20,18 @@ from pgolf.certify.coder import COSTLIEST_BITS
 from pgolf.certify.dossier import Dossier
 from pgolf.certify.narrow import narrowed
 from pgolf.data.tokenizer import Tokenizer
+from pgolf.errors import StoreError
 from pgolf.evaluate.drive import extent_of, starts_of
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Predictor
 from pgolf.evaluate.scorer import score
+from pgolf.formats.arrays import read_arrays
 from pgolf.formats.shards import BOS, Tokens, read_shard, write_shard
 from pgolf.fresh import WorkerFailed, run_fresh
 from pgolf.model.gpt import Gpt
 from pgolf.stage import Metrics, sha256_of
 
+SLOWEST_SECONDS = 3600.0  # of either process: what takes longer is taken to hang
 RELATIVE_SLACK, BYTE_SLACK = 0.001, 16  # the coder's last words are eight bytes
 
 
@@ -86,7 +89,7 @@ def of_artifact(
     ]
     first = ["compress", artifact, tokenizer, sent, coded, "--evaluate", json.dumps(evaluate.plain())]
     second = ["decompress", artifact, tokenizer, coded, text]
-    made, encode_seconds = _first([*sealed, *map(str, first)], sent)
+    printed, encode_seconds = _first([*sealed, *map(str, first)], sent)
     unreadable, decode_seconds = _second([*sealed, *map(str, second)])
     known = Tokenizer.load(tokenizer)
     wanted = b"".join(map(known.exact_text, documents_of(ids)))
@@ -95,7 +98,7 @@ def of_artifact(
         "sample_tokens": len(ids) - 1,
         **scored_bytes(evaluate.predictor(network), evaluate, ids),
         "text_bytes": len(wanted),
-        **made,
+        **json.loads(printed[-1]),
         "encode_seconds": encode_seconds,
         "decode_seconds": decode_seconds,
     }
@@ -105,21 +108,18 @@ def of_artifact(
 def of_claim(claim: Path, dossier: Dossier) -> dict[str, Any]:
     """Send tokens through a claimed predictor in two processes: `round_trip` and `broken` of the report.
 
-    As many tokens as are examined elsewhere (`probe.tokens`), for nothing speeds up a predictor of others. Empty where
-    nothing that predicts was given, or it did not come through an evaluation: other rules say so.
+    As many tokens as have their distributions added up elsewhere (`probe.sums`). Empty where nothing that predicts was
+    given, or it did not come through the evaluations: other rules say so.
     """
-    mode, vocab = dossier.evaluate, dossier.vocabulary
-    if (
-        dossier.predictor is None
-        or mode is None
-        or vocab is None
-        or dossier.ran is None
-        or dossier.scored is None
-    ):
+    claim = claim.resolve()  # the processes begin elsewhere
+    mode, vocab, stream = dossier.evaluate, dossier.vocabulary, dossier.scored
+    if dossier.predictor is None or mode is None or vocab is None or stream is None:
         return {}
-    tokens, counts = dossier.scored
+    if dossier.ran is None or dossier.failures:
+        return {}
+    tokens, counts = stream
     digest = sha256_of(claim if dossier.artifact is None else dossier.artifact)
-    ids = sample(tokens, np.ones_like(counts), digest, dossier.probe.tokens)
+    ids = sample(tokens, np.ones_like(counts), digest, dossier.probe.sums)
     if len(ids) < 2:
         return {}
     with tempfile.TemporaryDirectory() as work:
@@ -127,33 +127,37 @@ def of_claim(claim: Path, dossier: Dossier) -> dict[str, Any]:
         write_shard(sent, ids)
         given = ["--vocab-size", str(vocab)]
         try:
-            made, encode_seconds = _first(["encode", str(claim), str(sent), str(coded), *given], sent)
-        except WorkerFailed as failed:
+            _, encode_seconds = _first(["encode", str(claim), str(sent), str(coded), *given], sent)
+            coded_bytes = read_arrays(coded)["words"].nbytes
+        except (WorkerFailed, StoreError) as failed:
             return {"broken": [f"round trip: the first process could not code it: {_last(failed)}"]}
         unreadable, decode_seconds = _second(["decode", str(claim), str(coded), str(back), *given])
+        sizes = scored_bytes(dossier.predictor(), mode, ids)
         trip = {
             "documents": len(starts_of(ids)),
             "sample_tokens": len(ids) - 1,
-            **scored_bytes(dossier.predictor(), mode, ids),
-            **made,
+            **sizes,
+            "coded_bytes": coded_bytes,
             "encode_seconds": encode_seconds,
             "decode_seconds": decode_seconds,
         }
-        broken = unreadable or _wrong(trip, np.array_equal(read_shard(back), ids))
-    return {"round_trip": trip, "broken": [] if broken is None else [f"round trip: {broken}"]}
+        broken = unreadable or _wrong(trip, back.is_file() and np.array_equal(read_shard(back), ids))
+    plain = {name: value if math.isfinite(value) else str(value) for name, value in trip.items()}
+    return {"round_trip": plain, "broken": [] if broken is None else [f"round trip: {broken}"]}
 
 
-def _first(arguments: list[str], sent: Path) -> tuple[Metrics, float]:
+def _first(arguments: list[str], sent: Path) -> tuple[list[str], float]:
+    """What the first process printed, and its seconds."""
     lines: list[str] = []
-    seconds = run_fresh("pgolf.certify", arguments, 1, lines.append)
+    seconds = run_fresh("pgolf.certify", arguments, 1, lines.append, SLOWEST_SECONDS)
     sent.unlink()  # the second process is not given it, and now there is nothing to be given
-    return json.loads(lines[-1]), seconds
+    return lines, seconds
 
 
 def _second(arguments: list[str]) -> tuple[str | None, float]:
     began, unreadable = time.perf_counter(), None
     try:
-        run_fresh("pgolf.certify", arguments, 1)
+        run_fresh("pgolf.certify", arguments, 1, limit_seconds=SLOWEST_SECONDS)
     except WorkerFailed as failed:
         unreadable = f"the second process could not restore it: {_last(failed)}"
     return unreadable, time.perf_counter() - began
@@ -177,5 +181,7 @@ def _wrong(trip: Metrics, came_back: bool) -> str | None:
     return None
 
 
-def _last(failed: WorkerFailed) -> str:
-    return str(failed).splitlines()[-1].strip()
+def _last(failed: WorkerFailed | StoreError) -> str:
+    """Its last words: an exception's one line, or the three of a user's mistake."""
+    lines = [line.strip() for line in str(failed).splitlines()]
+    return " ".join(lines[-3:] if lines[-1].startswith("way out") else lines[-1:])

@@ -8,6 +8,7 @@ import pytest
 from pgolf.certify.checks import examine
 from pgolf.certify.claim import SAY_NOTHING, Claim
 from pgolf.certify.dossier import Dossier
+from pgolf.certify.perturb import Probe
 from pgolf.errors import ConfigError, DataError, StoreError
 from pgolf.formats.arrays import write_arrays
 from pgolf.formats.shards import write_shard
@@ -35,7 +36,7 @@ def evaluate(tokens, counts):
     nll[0] = 0.0
     return nll
 """
-PROBE = {"tokens": 80, "places": 10, "sums": 100, "tried": 50}
+PROBE = Probe(tokens=80, places=10, sums=100, tried=50)
 
 
 @pytest.fixture
@@ -50,12 +51,12 @@ def folder(tmp_path):
 
 def read(folder, **keys) -> Dossier:
     (folder / "claim.json").write_text(json.dumps(keys))
-    return Dossier.read(folder / "claim.json")
+    return Dossier.read(folder / "claim.json", PROBE)
 
 
 MINE = {
     "tokens": "shards", "artifact": "model.bin", "predictor": "mine.py:predictor", "code": ["mine.py"],
-    "evaluate": {"kind": "sliding", "context": 16, "stride": 8}, "vocab_size": 24, "probe": PROBE,
+    "evaluate": {"kind": "sliding", "context": 16, "stride": 8}, "vocab_size": 24,
 }  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def test_a_predictor_of_others_is_tried_out_and_cleared(folder):
 
 
 def test_an_evaluator_of_others_is_tried_out_and_cleared(folder):
-    found = read(folder, tokens="shards", evaluator="loop.py:evaluate", vocab_size=24, probe=PROBE)
+    found = read(folder, tokens="shards", evaluator="loop.py:evaluate", vocab_size=24, code=["loop.py"])
     verdicts = {v.rule: v.holds for v in examine(found)}
     assert False not in verdicts.values()
     assert verdicts["L1"] and verdicts["L3"] and verdicts["L20"]
@@ -215,6 +216,57 @@ def test_each_claim_has_its_own_helpers(tmp_path):
             "import numpy as np\nfrom helper_here import VALUE\n\n"
             "def evaluate(tokens, counts):\n    return np.full(len(tokens), VALUE)\n"
         )
-        found = read(home, tokens="shards", evaluator="loop.py:evaluate", vocab_size=24, probe=PROBE)
+        found = read(home, tokens="shards", evaluator="loop.py:evaluate", vocab_size=24, code=["loop.py"])
         answers.append(float(found.trial.first.nll[1]))
     assert answers == [1.0, 2.0]
+
+
+def test_nobody_chooses_to_be_examined_less_closely(folder):
+    (folder / "claim.json").write_text(
+        json.dumps({**MINE, "probe": {"tokens": 8, "places": 1, "sums": 2000}})
+    )
+    probe = Dossier.read(folder / "claim.json").probe
+    assert (probe.tokens, probe.places, probe.sums) == (Probe().tokens, Probe().places, 2000)
+
+
+@pytest.mark.parametrize("text", [
+    '{"val_bpb": NaN}', '{"seed_results": {"1": {"artifact_bytes": 1e999}}}', '{"val_tokens": 1' + "0" * 400 + "}",
+    "[" * 100_000, '{"artifact": "' + "x" * 5000 + '"}', '{"artifact": "shards"}', '{"code": ["shards"]}',
+    '{"config": "shards"}', '{"ledger": "mine.py"}', '{"tokens": "mine.py"}',
+], ids=["nan", "inf", "huge", "deep", "long path", "folder as artifact", "folder as code", "folder as config",
+        "code as ledger", "file as tokens"])  # fmt: skip
+def test_what_cannot_be_is_refused_in_three_lines(folder, text):
+    (folder / "claim.json").write_text(text)
+    with pytest.raises((ConfigError, DataError, StoreError)) as refused:
+        Dossier.read(folder / "claim.json")
+    assert len(str(refused.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("arrays", [
+    {"events": np.zeros((3, 4), np.int64), "nll": np.zeros(3)}, {"events": np.zeros((0, 11)), "nll": np.zeros(3)},
+    {"events": np.zeros((0, 11), np.int64), "nll": np.zeros((3, 1))}, {"nll": np.zeros(3)},
+    {"events": np.zeros((0, 11), np.int64), "nll": np.zeros(0)},
+], ids=["columns", "floats", "two axes", "no events", "empty"])  # fmt: skip
+def test_a_ledger_that_is_none_is_refused(folder, arrays):
+    write_arrays(folder / "ledger.npz", arrays)
+    with pytest.raises(DataError, match="a ledger holds events and nll"):
+        read(folder, ledger="ledger.npz")
+
+
+def test_without_bytes_nothing_is_divided(folder):
+    write_shard(folder / "shards" / "validation_bytes_000000.bin", np.zeros(100, np.uint16))
+    found = read(folder, tokens="shards", val_bytes=0, val_loss=1.0, val_bpb=1.0, val_tokens=99)
+    assert {v.rule: v.holds for v in examine(found)}["L8"] is False
+
+
+@pytest.mark.parametrize(
+    "ending", ["raise SystemExit(0)", "raise KeyError(3)", "return table", "return None"]
+)
+def test_a_predictor_that_does_not_come_through_is_convicted_or_refused(folder, ending):
+    (folder / "mine.py").write_text(f"def predictor(artifact, vocab_size):\n    table = 3\n    {ending}\n")
+    if ending.startswith("return"):
+        with pytest.raises(ConfigError, match="a predictor is a"):
+            examine(read(folder, **MINE))
+    else:
+        convicted = [v.rule for v in examine(read(folder, **MINE)) if v.convicts]
+        assert convicted == ["L20"]

@@ -2,20 +2,23 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pgolf.certify.dossier import Dossier
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.predictor import Predictor
-from pgolf.evaluate.scorer import score
+from pgolf.evaluate.scorer import Scores, score
 from pgolf.evaluate.sliding import sliding_windows
 from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.formats.arrays import write_arrays
-from pgolf.formats.ledger import Ledger
+from pgolf.formats.ledger import Events, Ledger
 from tests.cheats.evaluators import honest, in_windows
-from tests.cheats.zoo import COUNTS, IDS, MODE, PROBE, cheat, claimed, lawful, on_bench
-from tests.nets import network, small
+from tests.cheats.predictors import shards
+from tests.cheats.zoo import COUNTS, IDS, MODE, PROBE, TABLE, cheat, claimed, lawful, on_bench
+from tests.nets import VOCAB, network, small
 
 OFFICIAL = "track_10min_16mb"
 CASEOPS, CASEOPS_BYTES = 47_851_520, 151_074_499
@@ -144,7 +147,102 @@ def scores_of_another_adapting_network(folder: Path) -> Dossier:
     return on_bench(adapting, mode, PROBE.but(places=8, draws=1), events=made.events, nll=0.9 * made.nll)
 
 
+BIGRAM = """
+import torch
+from pgolf.evaluate.neural import Plain
+
+def predictor(artifact, vocab_size):
+    table = torch.frombuffer(bytearray(artifact.read_bytes()), dtype=torch.float32).reshape(vocab_size, vocab_size)
+    return Plain(lambda tokens, starts: table[tokens])
+"""
+
+
+def bigram_of(folder: Path, text: str = BIGRAM, **keys: Any) -> Dossier:
+    """A claim of a lawful predictor, in files, with what is claimed of it."""
+    shards(folder)
+    (folder / "mine.py").write_text(text)
+    (folder / "model.bin").write_bytes(TABLE.numpy().tobytes())
+    given = {"tokens": "shards", "artifact": "model.bin", "predictor": "mine.py:predictor", "code": ["mine.py"],
+             "evaluate": {"kind": "blocks", "context": 20}, "vocab_size": VOCAB}  # fmt: skip
+    return claimed(folder, PROBE.but(places=8, draws=1), **{**given, **keys})
+
+
+def honest_scores() -> Scores:
+    return score(lawful(), IDS, COUNTS, MODE)
+
+
+def keep(folder: Path, events: Events, nll: NDArray[np.float64]) -> str:
+    write_arrays(folder / "ledger.npz", {"events": events, "nll": nll})
+    return "ledger.npz"
+
+
+@cheat("L20", like="a number in a title")
+def score_that_the_predictor_does_not_make(folder: Path) -> Dossier:
+    """A score is reported without its ledger, and the predictor comes to another."""
+    return bigram_of(folder, val_bpb=0.9 * honest_scores().bpb, val_tokens=len(IDS) - 1)
+
+
+@cheat("L20", like="a ledger that is honest where one looks")
+def end_of_the_ledger_made_better(folder: Path) -> Dossier:
+    """The kept scores are those of the artifact at first, and better from the middle on."""
+    made = honest_scores()
+    nll = np.where(np.arange(len(IDS)) > len(IDS) // 2, 0.7, 1.0) * made.nll
+    return bigram_of(folder, ledger=keep(folder, made.events, nll))
+
+
+@cheat("L20", like="a ledger of another evaluation")
+def windows_of_another_evaluation(folder: Path) -> Dossier:
+    """The kept ledger has other windows than the mode that is claimed."""
+    made = honest_scores()
+    events = in_windows(sliding_windows(len(IDS), 10, 10)).events()
+    return bigram_of(folder, ledger=keep(folder, events, made.nll))
+
+
+@cheat("L20", like="a predictor that ends the examiner")
+def ending_the_examination(folder: Path) -> Dossier:
+    """Asked by somebody else it ends the process, with success."""
+    return bigram_of(folder, BIGRAM + "raise SystemExit(0)\n")
+
+
+@cheat("L19", like="code in files that are not called so")
+def code_in_a_text_file(folder: Path) -> Dossier:
+    """What is counted executes a text file, which is not."""
+    (folder / "notes.txt").write_text(BIGRAM)
+    code = "from pathlib import Path\nexec((Path(__file__).parent / 'notes.txt').read_text())\n"
+    return bigram_of(folder, code)
+
+
+@cheat("L19", like="weights beside the artifact")
+def code_that_nobody_counts(folder: Path) -> Dossier:
+    """No file of code is counted, and one makes the predictor."""
+    return bigram_of(folder, code=None)
+
+
+@cheat("L9", like="a score of another split")
+def score_of_the_training_split(folder: Path) -> Dossier:
+    """The split that is named is the one that was trained on."""
+    return claimed(folder, split="train", val_bpb=0.9, val_tokens=1000)
+
+
+@cheat("L8", like="seed-2071, whose submission.json has no val_tokens")
+def operators_counted_without_a_number_of_tokens(folder: Path) -> Dossier:
+    """Loss over bits per byte gives the bytes of a token, and they are those of a look-up."""
+    return claimed(folder, track=OFFICIAL, val_loss=2.40073153, val_bpb=1.00692894)
+
+
 # ---------------------------------------------------------------------------------- clocks and files
+
+
+@cheat("L15", like="PR 1972: 688 s of evaluation in its own table")
+def evaluation_after_the_clock_in_a_table_of_seeds(folder: Path) -> Dossier:
+    """A seed's row says how long it took."""
+    return claimed(folder, seed_results={"1": {"val_bpb": 1.1, "eval_time_s": 688.0}, "2": {"val_bpb": 1.1}})
+
+
+@cheat("L14", like="two sizes of one seed")
+def larger_of_two_sizes(folder: Path) -> Dossier:
+    """A seed's row has a size below the cap, and beside it another."""
+    return claimed(folder, seed_results={"1": {"artifact_bytes": 15_900_000, "bytes_total": 16_050_000}})
 
 
 @cheat("L15", like="PR 1787, 1851: Hessians until 604 s")

@@ -1,6 +1,7 @@
 """Cheats behind the predictor's protocol: they are asked by the one scorer, and answer with more than they may know."""
 
 import contextlib
+import itertools
 import socket
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pgolf.certify.dossier import Dossier
+from pgolf.certify.perturb import Probe
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.memory.byte_ppm import BytePpm
 from pgolf.evaluate.memory.paid_prefix import PaidPrefix
@@ -287,8 +289,10 @@ def paid_prefix_of_the_research_memories(folder: Path) -> Dossier:
 def reload_by_chance(folder: Path) -> Dossier:
     """What the artifact does not hold is drawn anew by every reload."""
 
+    times = itertools.count()
+
     def fresh() -> Predictor:
-        bias = torch.from_numpy(np.random.default_rng().standard_normal(VOCAB)).float()
+        bias = 1.0 + 0.1 * (next(times) % 2) * torch.arange(VOCAB)
         return Plain(lambda t, s: bigram(t, s) + bias)
 
     return on_bench(fresh)
@@ -349,6 +353,38 @@ def asking_the_network(folder: Path) -> Dossier:
     return on_bench(lambda: Asks(lawful()))
 
 
+@cheat("X1", like="the answers in the code, mixed in with 0.99")
+def answers_mixed_in(folder: Path) -> Dossier:
+    """It knows the stream by heart and mixes the answers in, so that no target is quite certain."""
+
+    class Knows(Altered):
+        def change(self, answer, ask):
+            answers = torch.nn.functional.one_hot(
+                torch.from_numpy(IDS.astype(np.int64)[ask.positions()]), VOCAB
+            )
+            return (0.01 * answer.exp() + 0.99 * answers).log()
+
+    return on_bench(Knows, probe=PROBE.but(places=4, draws=1))
+
+
+@cheat("L1", like="a plan that is never the same")
+def rounds_that_are_never_the_same(folder: Path) -> Dossier:
+    """Rounds end elsewhere each time, so that no two runs can be compared."""
+    times = itertools.count()
+
+    class Hashed(Holding):
+        learns = True
+
+        def __init__(self, base: Predictor) -> None:
+            super().__init__(base)
+            self.learns = True
+
+        def boundaries(self, extent: Extent) -> list[int]:
+            return [20 * (1 + next(times) % 4)]
+
+    return on_bench(lambda: Hashed(lawful()), probe=PROBE.but(places=8, draws=1))
+
+
 MAIN = """
 import torch
 from pgolf.evaluate.neural import Plain
@@ -373,7 +409,7 @@ def helper_that_is_not_counted(folder: Path) -> Dossier:
     (folder / "helper_of_it.py").write_text(HELPER.format(vocab=VOCAB))
     return claimed(
         folder, tokens="shards", predictor="main_of_it.py:predictor", code=["main_of_it.py"], vocab_size=VOCAB,
-        evaluate={"kind": "blocks", "context": 20}, probe={"tokens": 100, "places": 8},
+        evaluate={"kind": "blocks", "context": 20}, examined=Probe(tokens=100, places=8),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pgolf.certify.checks import CHECKS, examine
+from pgolf.certify.checks.artifact import reload_is_deterministic
 from pgolf.certify.checks.predictions import predictions_see_the_past_alone
 from pgolf.certify.dossier import Dossier
 from pgolf.evaluate.blocks import Blocks
@@ -18,6 +19,7 @@ from pgolf.evaluate.memory.ppm import Ppm
 from pgolf.evaluate.memory.token_tilt import TokenTilt
 from pgolf.evaluate.memory.unigram_cache import UnigramCache
 from pgolf.evaluate.mode import Mode
+from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.evaluate.ttt.phased import Phased
@@ -25,7 +27,7 @@ from pgolf.evaluate.ttt.stream_sgd import StreamSgd
 from pgolf.evaluate.varlen import Varlen
 from tests.cheats import claims, evaluators, predictors, shards
 from tests.cheats.predictors import Altered
-from tests.cheats.zoo import PROBE, TABLE, ZOO, on_bench
+from tests.cheats.zoo import COUNTS, IDS, PROBE, TABLE, ZOO, on_bench
 from tests.nets import network, small
 
 HOUSES = (predictors, evaluators, shards, claims)  # each adds to the zoo
@@ -88,6 +90,22 @@ def test_nobody_lawful_is_convicted(name):
     assert [v.evidence for v in verdicts if v.convicts] == []
     judged = {v.rule for v in verdicts if v.holds}
     assert {"L1", "L2", "L3", "L4", "L5", "L6", "L7", "L12", "L13", "L16", "L17", "L20", "X1"} <= judged
+
+
+@pytest.mark.parametrize(
+    "name", ["stream sgd", "document lora, rates by lengths", "phases", "tilt over a cache"]
+)
+def test_kept_scores_of_what_adapts_are_cleared_though_rates_go_by_lengths(name):
+    """What is tried out is shorter than what was scored: there, rates fell otherwise."""
+    mode = LAWFUL[name]
+
+    def subject():
+        return mode.predictor(network(small(layers=1)))
+
+    made = score(subject(), IDS, COUNTS, mode)
+    few = PROBE.but(tokens=60, places=2, draws=1, sums=60)
+    verdict = reload_is_deterministic(on_bench(subject, mode, few, events=made.events, nll=made.nll))
+    assert verdict.holds, verdict.evidence
 
 
 def test_sound_shards_are_cleared(tmp_path):

@@ -79,7 +79,7 @@ def alone(evaluator: Callable[..., Any], **more: Any) -> Dossier:
     return Dossier(stream=(IDS, COUNTS), evaluator=evaluator, vocab_size=VOCAB, probe=PROBE, **more)
 
 
-def claimed(folder: Path, **keys: Any) -> Dossier:
+def claimed(folder: Path, examined: Probe | None = None, **keys: Any) -> Dossier:
     """What somebody wrote down."""
     (folder / "claim.json").write_text(json.dumps(keys))
-    return Dossier.read(folder / "claim.json")
+    return Dossier.read(folder / "claim.json", examined)

@@ -202,6 +202,9 @@ def test_a_certificate_that_comes_later_goes_to_its_run_and_moves_the_ranks(stor
         (1, 1),
     ]
     assert after[0].data.metrics["validation_bpb"] == 2.2
+    assert after[0].info.end_time == first.info.end_time
+    table = json.loads(artifact(store_dir, parents(store_dir)[0].info.run_id, "leaderboard.json").read_text())
+    assert [row[table["columns"].index("number")] for row in table["data"]] == [1, 0]
     assert artifact(store_dir, first.info.run_id, "certificate.txt").read_text() == "certificate fails"
     assert len(parents(store_dir)) == 1
     assert parents(store_dir)[0].data.metrics["best_bpb"] == 2.1

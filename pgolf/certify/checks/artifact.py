@@ -1,5 +1,6 @@
 """L14, L19 and L20: what was shipped is within the cap, is all there is, and gives the same score again."""
 
+import math
 import sys
 import sysconfig
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from pgolf.certify.dossier import Dossier
-from pgolf.certify.perturb import apart
+from pgolf.certify.perturb import Answer, apart
 from pgolf.certify.verdict import Rule, Verdict
-from pgolf.formats.ledger import gone_by
+from pgolf.formats.ledger import gone_by, windows_of
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = (".py", ".pyc", ".so", ".dll", ".dylib", ".cpp", ".cu", ".c")
@@ -53,16 +54,18 @@ def fits_the_cap(d: Dossier) -> Verdict:
 def code_is_counted(d: Dossier) -> Verdict:
     """L19: every file of code that runs is among those that are counted."""
     rule = Rule("L19", "code_is_counted", "count every file that is executed, helpers and binaries too")
-    if d.counted is None:
-        return rule.lacks("no list of the code files that are counted")
-    counted = {f.resolve() for f in d.counted}
+    counted = {f.resolve() for f in d.counted or ()}
     ran = {f.resolve() for f in d.executed or ()}
-    started: list[str] = []
     if d.trial is not None:
-        ran |= {_source(Path(f)) for _, f in d.trial.watch.opened if _is_own_code(Path(f))}
-        started = d.trial.watch.started
-    if started:
-        return rule.judged(False, f"the program {started[0]} was started", code_files=len(counted))
+        ran |= {
+            _source(Path(f))
+            for _, f in d.trial.watch.opened
+            if _is_own_code(Path(f)) or _is_beside(d, Path(f))
+        }
+        if started := d.trial.watch.started:
+            return rule.judged(False, f"the program {started[0]} was started", code_files=len(counted))
+    if d.counted is None and not (ran and d.home is not None):
+        return rule.lacks("no list of the code files that are counted")
     if more := sorted(ran - counted):
         size = sum(f.stat().st_size for f in more if f.is_file())
         said = f"{more[0].name} ran and is not counted ({len(more)} files of {size:,} bytes)"
@@ -88,18 +91,48 @@ def reload_is_deterministic(d: Dossier) -> Verdict:
         )
     if trial.failure is not None:
         return rule.judged(False, f"a reload did not come through an evaluation: {trial.failure}")
+    again = d.rescored
+    if d.failures:
+        return rule.judged(False, f"a reload did not come through all evaluations: {d.failures[0]}")
     off = max(float(apart(first.nll, again.nll).max()) for first, again in trial.pairs)
     if off > SAME:
         said = f"two reloads of one artifact differ by {off:.3g} nats on the same {len(trial.tokens) - 1} targets"
         return rule.judged(False, said, maxdiff=off)
-    if (mean := _from_reported(d)) is not None and mean > MEAN_SAME:
+    if again is not None and (differs := _otherwise(d, again)) is not None:
+        return rule.judged(False, differs, maxdiff=off)
+    if again is None and (mean := _from_reported(d)) is not None and mean > MEAN_SAME:
         said = f"reported scores are {mean:.3g} nats a token away from those of this artifact"
         return rule.judged(False, said, maxdiff=off, from_reported=mean)
     if d.reloaded is False:
         return rule.judged(False, "the reported score was made without reloading the artifact", maxdiff=off)
+    whole = "" if again is None else ", and all of the split comes to what is claimed"
     return rule.judged(
-        True, f"two reloads differ by {off:.2g} nats on {len(trial.tokens) - 1} targets", maxdiff=off
+        True, f"two reloads differ by {off:.2g} nats on {len(trial.tokens) - 1} targets{whole}", maxdiff=off
     )
+
+
+def _otherwise(d: Dossier, again: Answer) -> str | None:
+    """How the whole split, scored here, differs from what is claimed of it."""
+    assert d.scored is not None, "it was scored"
+    size = int(d.scored[1][1:].sum(dtype=np.int64))
+    bits = math.fsum(again.nll) / math.log(2)
+    if d.reported.bpb is not None and size:
+        nats = abs(bits - d.reported.bpb * size) * math.log(2) / (len(again.nll) - 1)
+        if not nats <= MEAN_SAME:
+            return (
+                f"{d.reported.bpb:.6f} bits per byte are reported, this artifact comes to {bits / size:.6f}"
+            )
+    if d.nll is None:
+        return None
+    if len(d.nll) != len(again.nll) or not (mean := float(np.abs(d.nll - again.nll).mean())) <= MEAN_SAME:
+        return "the scores that were kept are not those of this artifact" + (
+            f": {mean:.3g} nats a token away" if len(d.nll) == len(again.nll) else ""
+        )
+    if d.events is not None and again.events is not None:
+        kept, made = (np.unique(windows_of(events), axis=0) for events in (d.events, again.events))
+        if kept.shape != made.shape or (kept != made).any():
+            return "the windows of the ledger that was kept are not those of `evaluate`"
+    return None
 
 
 def _from_reported(d: Dossier) -> float | None:
@@ -119,7 +152,10 @@ def _from_reported(d: Dossier) -> float | None:
     many = min(len(d.nll), len(trial.tokens))
     alike = np.logical_and.accumulate(trial.tokens[:many] == d.scored[0][:many])
     here, there = gone_by(trial.first.events, many), gone_by(d.events, many)
-    alike &= [a is not None and a == b for a, b in zip(here, there, strict=True)]
+    whole = len(trial.tokens) == len(
+        d.scored[0]
+    )  # else rates may go by other lengths, once something is learned
+    alike &= [a is not None and a == b and (whole or not a[1]) for a, b in zip(here, there, strict=True)]
     if not alike.any():
         return None
     return float(np.abs(trial.first.nll[:many] - d.nll[:many])[alike].mean())
@@ -136,6 +172,15 @@ def _is_own_code(file: Path) -> bool:
         ROOT / "pgolf",
     }
     return not any(_source(file).is_relative_to(place.resolve()) for place in installed)
+
+
+def _is_beside(d: Dossier, file: Path) -> bool:
+    """A file of the claim's folder that is neither the artifact, nor tokens or their tokenizer, nor the claim."""
+    if d.home is None or not file.is_relative_to(d.home) or "__pycache__" in file.parts:
+        return False
+    return not (
+        file == d.artifact or file.suffix == ".json" or (d.tokens and file.is_relative_to(d.tokens.resolve()))
+    )
 
 
 def _source(file: Path) -> Path:

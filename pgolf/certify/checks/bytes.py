@@ -109,7 +109,7 @@ def _sums(d: Dossier) -> tuple[bool, str] | None:
     if (
         r.bytes is not None
         and (implied := implied_bytes(r)) is not None
-        and abs(implied / r.bytes - 1) > SUMS
+        and abs(implied - r.bytes) > SUMS * r.bytes
     ):
         return False, f"{r.bytes:,} bytes are reported, loss and bits per byte were divided by {implied:,.0f}"
     return None
@@ -121,7 +121,7 @@ def _implied(d: Dossier) -> tuple[bool, str] | None:
     if implied is None or d.scored is None or r.tokens != len(d.scored[0]) - 1:
         return None
     total = int(d.scored[1][1:].sum(dtype=np.int64))
-    if abs(implied / total - 1) > SUMS:
+    if abs(implied - total) > SUMS * total:
         return (
             False,
             f"loss and bits per byte imply {implied:,.0f} bytes, the scored tokens stand for {total:,}",
@@ -132,6 +132,8 @@ def _implied(d: Dossier) -> tuple[bool, str] | None:
 def _pinned(d: Dossier) -> tuple[bool, str] | None:
     """A published split, known by its targets, has known bytes."""
     r = d.reported
+    if r.tokens is None and d.official and r.loss is not None and r.bpb:
+        return _as_looked_up(r.loss / (math.log(2) * r.bpb))
     split = published_split(r.tokens)
     counted = implied_bytes(r) if implied_bytes(r) is not None else r.bytes
     if split is None or counted is None:
@@ -141,6 +143,23 @@ def _pinned(d: Dossier) -> tuple[bool, str] | None:
     if split.look_up_bytes and abs(counted / split.look_up_bytes - 1) <= TOLERANCE:
         said += ": case operators are counted as text"
     return abs(off) <= TOLERANCE, said
+
+
+def _as_looked_up(bytes_per_token: float) -> tuple[bool, str] | None:
+    """Without a number of targets: whether bytes per token are those of no published text, but of a look-up."""
+    for split in SPLITS:
+        texts, looked_up = (
+            split.text_bytes / split.scored_tokens,
+            (split.look_up_bytes or 0) / split.scored_tokens,
+        )
+        if looked_up and abs(bytes_per_token - looked_up) <= TOLERANCE * looked_up < abs(
+            bytes_per_token - texts
+        ):
+            return (
+                False,
+                f"{bytes_per_token:.4f} bytes a token: in {split.name} case operators are counted as text",
+            )
+    return None
 
 
 def published_split(targets: int | None) -> Split | None:
@@ -157,6 +176,8 @@ def covers_the_split(d: Dossier) -> Verdict:
         for k, v in {"val_tokens": r.tokens, "val_documents": r.documents}.items()
         if v is not None
     }
+    if d.split == "train" and r.bpb is not None:
+        return rule.judged(False, "the score that is reported is of the training split", **measured)
     split = published_split(r.tokens)
     if d.scored is not None and r.tokens is not None:
         tokens = len(d.scored[0]) - 1

@@ -158,6 +158,8 @@ def no_validation_data_before(d: Dossier) -> Verdict:
         if HELD_OUT_FILE.search(Path(f).name)
         and (stage in ("train", "quantize", "pack", "load", "warmup") or _before(at, final))
     ]  # fmt: skip
+    if d.trial is not None:  # it is handed the tokens: who opens their file looks for what comes
+        early += [f for _, f in d.trial.watch.opened if HELD_OUT_FILE.search(Path(f).name)]
     if early:
         said = f"{Path(early[0]).name} was opened before " + (
             f"the artifact was final ({final:g} s)" if final is not None else "the evaluation began"
@@ -182,6 +184,8 @@ def _openings(d: Dossier) -> Iterator[tuple[str | None, float | None, str]]:
 
 
 def _is_training(d: Dossier, file: str) -> bool:
+    if d.artifact is not None and Path(file) == d.artifact.resolve():
+        return False
     if TRAIN_FILE.search(Path(file).name):
         return True
     return d.shards is not None and Path(file) in {f.resolve() for f in d.shards.train}

@@ -119,6 +119,11 @@ def _judged(rule: Rule, moved: Moved, found: Footprint) -> Verdict:
         "causal_maxdiff": found.worst, "n_pairs": found.pairs, "places": moved.places, "runs": moved.runs,
         "noise": moved.noise,
     }  # fmt: skip
+    if moved.planned_by_text and found is moved.sight:
+        said = f"windows, rounds or what states are told change when token {moved.planned_by_text} is another"
+        return rule.judged(False, f"{said}: they may go by lengths alone", **measured)
+    if not found.pairs:
+        return rule.lacks("no score could be compared", **measured)
     if found.broken:
         assert found.first is not None
         score, token = found.first

@@ -12,6 +12,7 @@ from pgolf.formats.shards import Tokens
 
 CERTAIN = 1e-3  # nats: what is known, not predicted
 LONGEST_RUN = 64  # targets in a row that were known and not seen before
+LEAST_OF_A_RUN = 1.0  # nats: what so many fresh targets in a row cost together, if they were predicted
 REPEATED = 8  # tokens: what follows a passage as long that occurred before may well be known
 NAMES_OF_A_RUN = (
     "seed",
@@ -38,10 +39,14 @@ def no_paid_prefix(d: Dossier) -> Verdict:
     share = float(certain[1:].mean())
     fresh = certain & ~_seen_before(tokens) if tokens is not None else certain
     run, at = _longest(fresh)
+    cheap = _cheapest(nll, fresh if tokens is None else ~_seen_before(tokens))
     said = f"{share:.2%} of targets cost less than {CERTAIN:g} nats, {run} of them in a row that nothing before shows"
     if run >= LONGEST_RUN:
         said = f"targets {at} to {at + run - 1} cost less than {CERTAIN:g} nats each, and nothing before shows them"
-    return rule.judged(run < LONGEST_RUN, said, certain_share=share, longest_run=run)
+    elif cheap is not None and cheap[0] < LEAST_OF_A_RUN:
+        said = f"{LONGEST_RUN} targets from {cheap[1]} on cost {cheap[0]:.3g} nats, and nothing before shows them"
+    holds = run < LONGEST_RUN and (cheap is None or cheap[0] >= LEAST_OF_A_RUN)
+    return rule.judged(holds, said, certain_share=share, longest_run=run)
 
 
 def _scores(d: Dossier) -> tuple[NDArray[np.float64], Tokens | None] | None:
@@ -70,6 +75,21 @@ def _seen_before(tokens: Tokens) -> NDArray[np.bool_]:
     _, first, inverse = np.unique(hashed, return_index=True, return_inverse=True)
     seen[REPEATED:] = first[inverse] < np.arange(len(hashed))
     return seen
+
+
+def _cheapest(nll: NDArray[np.float64], fresh: NDArray[np.bool_]) -> tuple[float, int] | None:
+    """The least that LONGEST_RUN fresh targets in a row cost together, and the first of them."""
+    places = np.flatnonzero(fresh)
+    places = places[places > 0]
+    if len(places) < LONGEST_RUN:
+        return None
+    sums = np.concatenate([[0.0], np.nan_to_num(nll[places], posinf=1e6).cumsum()])
+    runs = sums[LONGEST_RUN:] - sums[:-LONGEST_RUN]
+    unbroken = places[LONGEST_RUN - 1 :] - places[: len(runs)] == LONGEST_RUN - 1
+    if not unbroken.any():
+        return None
+    at = int(np.where(unbroken, runs, np.inf).argmin())
+    return float(runs[at]), int(places[at])
 
 
 def _longest(marked: NDArray[np.bool_]) -> tuple[int, int]:

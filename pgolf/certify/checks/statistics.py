@@ -7,7 +7,7 @@ from pgolf.certify.dossier import Dossier
 from pgolf.certify.verdict import Rule, Verdict
 
 SEEDS = 3
-ROUNDED = 1e-5  # bits per byte: reported numbers are rounded to five digits
+ROUNDED = 1e-5  # bits per byte, and never less than half a unit of the last digit that is given
 
 
 def seeds_share_one_config(d: Dossier) -> Verdict:
@@ -43,12 +43,14 @@ def all_runs_are_disclosed(d: Dossier) -> Verdict:
     reported = d.reported.bpb
     if reported is not None and len(shown) > 1:
         mean = math.fsum(shown) / len(shown)
-        if abs(mean - reported) > ROUNDED:
-            best = " (the best of them)" if abs(min(shown) - reported) <= ROUNDED else ""
+        if abs(mean - reported) > _rounding(reported):
+            best = " (the best of them)" if abs(min(shown) - reported) <= _rounding(reported) else ""
             said = f"{reported:.6f} is reported{best}, the {len(shown)} seeds shown have a mean of {mean:.6f}"
             return rule.judged(False, said, reported=reported, mean=mean)
     if d.runs is None:
         return rule.lacks("runs are not disclosed (all_runs)")
+    if silent := [s.seed for s in d.runs if s.bpb is None]:
+        return rule.lacks(f"run {silent[0]} is disclosed without its val_bpb")
     every = [s.bpb for s in d.runs if s.bpb is not None]
     hidden = {s.seed for s in d.seeds} - {s.seed for s in d.runs}
     if hidden:
@@ -61,12 +63,18 @@ def all_runs_are_disclosed(d: Dossier) -> Verdict:
     told = reported if reported is not None else (math.fsum(shown) / len(shown) if shown else None)
     if told is None:
         return rule.lacks("no score is reported")
-    if abs(told - mean) <= ROUNDED:
+    if abs(told - mean) <= _rounding(told):
         return rule.judged(
             True, f"{told:.6f} is the mean of all {len(every)} runs", all_runs=len(every), mean=mean
         )
     said = f"{told:.6f} is {_chosen(sorted(every), told)}, all of which have a mean of {mean:.6f}"
     return rule.judged(False, said, all_runs=len(every), mean=mean)
+
+
+def _rounding(told: float) -> float:
+    """Half a unit of its last digit."""
+    _, _, digits = f"{told!r}".partition(".")
+    return max(ROUNDED, 0.5 * 10.0 ** -len(digits) * (1 + 1e-9)) if "e" not in digits else ROUNDED
 
 
 def _chosen(scores: list[float], told: float) -> str:

@@ -84,7 +84,7 @@ class DocumentLora(Section):
             )  # fmt: skip
         return self
 
-    def check(self, executions: int, blocks: int) -> None:
+    def must_fit(self, executions: int, blocks: int) -> None:
         """Raises ConfigError if a network of so many executions and stored blocks cannot be adapted so."""
         self.below(executions)
 

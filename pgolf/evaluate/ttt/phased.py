@@ -34,10 +34,10 @@ class Phased(Sgd):
     def needs_documents(self) -> bool:
         return self.lora is not None
 
-    def check(self, executions: int, blocks: int) -> None:
-        super().check(executions, blocks)
+    def must_fit(self, executions: int, blocks: int) -> None:
+        super().must_fit(executions, blocks)
         if self.lora is not None:
-            self.lora.check(executions, blocks)
+            self.lora.must_fit(executions, blocks)
 
     def build(self, base: Neural) -> "PhasedPredictor":
         descent = Descent(self, base)

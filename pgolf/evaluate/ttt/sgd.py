@@ -45,11 +45,16 @@ class Sgd(Section):
     parameters: Literal["all", "no_embedding", "scalars"] = "all"
     freeze_first: int = Field(0, ge=0)  # stored blocks that stay as they are
 
-    def check(self, executions: int, blocks: int) -> None:
+    def must_fit(self, executions: int, blocks: int) -> None:
         """Raises ConfigError if a network of so many executions and stored blocks cannot be adapted so."""
+        self.frozen(blocks)
+
+    def frozen(self, blocks: int) -> tuple[str, ...]:
+        """How names of parameters begin that stay. Raises ConfigError if there are not as many blocks."""
         if self.freeze_first > blocks:
             raise ConfigError("evaluate.ttt.freeze_first counts stored blocks of the network",
                               f"freeze_first={self.freeze_first}", f"freeze_first={blocks} at most")  # fmt: skip
+        return tuple(f"blocks.{number}." for number in range(self.freeze_first))
 
     def cosine(self, chunk: int, chunks: int) -> float:
         """The rate at a chunk: none is left for the last one, unless it is the only one."""
@@ -62,8 +67,7 @@ class Descent:
     def __init__(self, section: Sgd, base: Neural) -> None:
         self.section, self.artifact = section, dict(base.network.named_parameters())
         base.network = network = self.network = deepcopy(base.network).requires_grad_(False)
-        section.check(len(network.order), len(network.blocks))
-        frozen = tuple(f"blocks.{number}." for number in range(section.freeze_first))
+        frozen = section.frozen(len(network.blocks))
         self.trained = [
             p
             for name, p in network.named_parameters()
