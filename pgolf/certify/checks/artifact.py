@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pgolf.certify.dossier import Dossier
+from pgolf.certify.checks.data import SHARD_FILE
+from pgolf.certify.dossier import Dossier, tokenizer_of
 from pgolf.certify.perturb import Answer, apart
 from pgolf.certify.verdict import Rule, Verdict
 from pgolf.formats.ledger import gone_by, windows_of
@@ -106,6 +107,8 @@ def reload_is_deterministic(d: Dossier) -> Verdict:
     if d.reloaded is False:
         return rule.judged(False, "the reported score was made without reloading the artifact", maxdiff=off)
     whole = "" if again is None else ", and all of the split comes to what is claimed"
+    if again is None and d.nll is None and d.reported.bpb is not None:
+        whole = f"; the {d.reported.bpb:.4f} bits per byte that are reported were not made again: no ledger"
     return rule.judged(
         True, f"two reloads differ by {off:.2g} nats on {len(trial.tokens) - 1} targets{whole}", maxdiff=off
     )
@@ -175,12 +178,12 @@ def _is_own_code(file: Path) -> bool:
 
 
 def _is_beside(d: Dossier, file: Path) -> bool:
-    """A file of the claim's folder that is neither the artifact, nor tokens or their tokenizer, nor the claim."""
+    """A file of the claim's folder that is neither the artifact, nor a shard or the tokenizer of its tokens."""
     if d.home is None or not file.is_relative_to(d.home) or "__pycache__" in file.parts:
         return False
-    return not (
-        file == d.artifact or file.suffix == ".json" or (d.tokens and file.is_relative_to(d.tokens.resolve()))
-    )
+    known = [d.artifact] if d.tokens is None else [d.artifact, tokenizer_of(d.tokens)]
+    is_shard = d.tokens is not None and file.parent == d.tokens.resolve() and SHARD_FILE.search(file.name)
+    return not is_shard and file not in {f.resolve() for f in known if f is not None}
 
 
 def _source(file: Path) -> Path:

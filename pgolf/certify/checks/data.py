@@ -20,6 +20,7 @@ SHINGLE = 64  # tokens that two texts share by copying alone
 OFFICIAL_SHARD = 100_000_000  # tokens of a full training shard of the published exports
 TRAIN_FILE = re.compile(r"(^|_)train_.*\.bin$")
 HELD_OUT_FILE = re.compile(r"(^|_)(val|validation)_.*\.bin$")
+SHARD_FILE = re.compile(r"(^|_)(train|select|val|validation)_.*\.bin$")
 
 
 def splits_are_disjoint(d: Dossier) -> Verdict:
