@@ -121,9 +121,8 @@ def prepared(
         chosen.append(text)
     lines = "".join(text + "\n" for text in chosen).encode()
     of = json.dumps([*(str(f.resolve()) for f in (*train, *held_out)), str(model), size])
-    shards = (
-        place / f"prose-shards-{hashlib.sha256(of.encode()).hexdigest()[:8]}"
-    )  # other texts are other shards
+    # other texts are other shards
+    shards = place / f"prose-shards-{hashlib.sha256(of.encode()).hexdigest()[:8]}"
     if not shards.exists():
         left = TRAIN_BYTES
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl", dir=place) as file:

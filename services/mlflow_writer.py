@@ -152,14 +152,13 @@ class MlflowWriter:
     def finished(self, event: Event) -> None:
         """A search is over: its board is drawn and its parent run closed."""
         self._rows = None  # another writer may have added to this round
-        self.rank(event)
-        self._draw(event, self._ranked())
+        self.rank(event, draw=True)
         self.client.set_terminated(self._parent(event), "FINISHED", event["time_ms"])
 
     # ----------------------------------------------------------------------------------- ranking
 
-    def rank(self, event: Event) -> None:
-        """Bring `rank`, `feasible` and `pareto` of every run up to date; draw the board now and then."""
+    def rank(self, event: Event, draw: bool = False) -> None:
+        """Bring `rank`, `feasible` and `pareto` of every run up to date; draw the board now and then, or now."""
         rows = self._ranked()
         done = sum(row.rank is not None for row in rows)
         for row in rows:
@@ -168,12 +167,8 @@ class MlflowWriter:
         best = next((row.bpb for row in rows if row.rank == 1 and row.feasible), None)
         if best is not None:
             self.client.log_metric(self._parent(event), "best_bpb", best, event["time_ms"], done)
-        if done >= self._drawn_at + BOARD_EVERY:
+        if draw or done >= self._drawn_at + BOARD_EVERY:
             self._draw(event, rows)
-
-    def draw(self, event: Event) -> None:
-        """The parent's table and plots, as things stand."""
-        self._draw(event, self._ranked())
 
     def _write_standing(self, row: Row, time_ms: int, step: int) -> None:
         rank, feasible, pareto = standing(row)

@@ -240,8 +240,7 @@ def amend(
     }  # fmt: skip
     writer = WriterFactory(round_name, store_dir, tracking_uri, rules)()
     writer.trial_finished(event)
-    writer.rank(event)
-    writer.draw(event)
+    writer.rank(event, draw=True)
 
 
 def is_outage(error: Exception) -> bool:

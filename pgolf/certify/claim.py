@@ -252,7 +252,7 @@ def _at_least(asked: Probe) -> Probe:
 
 def _clocks(c: Claim) -> Clocks:
     """The longest of what is told of any clock."""
-    seeds = [row for _, row in _rows(c.seed_results, c.seed_scores, c.seeds)]
+    seeds = _of_seeds(c)
     training = [
         c.clocks.train_seconds,
         c.train_time_seconds,
@@ -277,8 +277,7 @@ def _reported(c: Claim) -> Reported:
         c.artifact_size_bytes,
     ]
     models = [c.bytes_model, c.bytes_model_compressed, c.bytes_model_int8_zlib, c.bytes_model_int6_zstd]
-    rows = [row for _, row in _rows(c.seed_results, c.seed_scores, c.seeds)]
-    per_seed = [_number(row, name) for row in rows for name in ("artifact_bytes", "bytes_total")]
+    per_seed = [_number(row, name) for row in _of_seeds(c) for name in ("artifact_bytes", "bytes_total")]
     given = [int(v) for v in (*total, *per_seed) if v is not None]
     return Reported(
         bpb=c.val_bpb, loss=c.val_loss, tokens=c.val_tokens, bytes=c.val_bytes, documents=c.val_documents,
@@ -315,6 +314,10 @@ def _rows(*tables: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
                                   '"seed_results": {"42": {"val_bpb": ...}}') from None  # fmt: skip
         if items:
             return
+
+
+def _of_seeds(c: Claim) -> list[Mapping[str, Any]]:
+    return [row for _, row in _rows(c.seed_results, c.seed_scores, c.seeds)]
 
 
 def _seeds(*tables: Any) -> tuple[SeedResult, ...]:

@@ -155,9 +155,8 @@ def _from_reported(d: Dossier) -> float | None:
     many = min(len(d.nll), len(trial.tokens))
     alike = np.logical_and.accumulate(trial.tokens[:many] == d.scored[0][:many])
     here, there = gone_by(trial.first.events, many), gone_by(d.events, many)
-    whole = len(trial.tokens) == len(
-        d.scored[0]
-    )  # else rates may go by other lengths, once something is learned
+    # else rates may go by other lengths, once something is learned
+    whole = len(trial.tokens) == len(d.scored[0])
     alike &= [a is not None and a == b and (whole or not a[1]) for a, b in zip(here, there, strict=True)]
     if not alike.any():
         return None
