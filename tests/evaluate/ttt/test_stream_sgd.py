@@ -83,6 +83,12 @@ def test_it_is_the_twin(name):
     assert np.abs(got - usual("stream").nll).max() > 0.01 or name == "usual"
 
 
+def test_a_boundary_in_the_last_window_is_no_chunk_of_the_schedule():
+    """Windows end at 40, 80, 116 and 119: boundaries at 39, 78 and 117 train as those at 40 and 80 do."""
+    late = MODES["stream"].but(ttt=SECTIONS["usual"].but(chunk_tokens=39))
+    assert np.array_equal(scored(late).nll, usual("stream").nll)
+
+
 def test_the_weights_are_the_artifacts_again_when_a_stream_begins():
     built = net()
     predictor = MODES["stream"].predictor(built)
