@@ -36,19 +36,22 @@ def session(address: str | None, rules: Rules) -> Iterator[None]:
 
     Raises:
         UserError: if this machine, asked to be the cluster, cannot hold one gang; if nothing answers at
-            the address.
+            the address; if one is given to a process that is connected already.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if address is not None:
+        check_address(address)
     if ray.is_initialized():
+        if address not in (None, "auto"):
+            raise UserError("a process that is connected to Ray stays there", f"--ray-address {address}",
+                            "leave it out, or disconnect first: ray.shutdown()")  # fmt: skip
         yield
         return
     if address is None and any(name in os.environ for name in IN_A_JOB):
         address = "auto"
     if address is None:
         check_machine(rules)
-    else:
-        check_address(address)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations are not the user's business
         try:

@@ -112,6 +112,19 @@ def test_a_price_turns_dollars_into_gang_seconds():
 
 @pytest.mark.heavy
 @pytest.mark.xdist_group("ray")
+def test_a_connection_that_exists_is_no_excuse_for_an_address_of_another(tmp_path, pretended_gpus):
+    for address, says in [
+        ("127.0.0.1:1", "Ray cluster that answers"),
+        (pretended_gpus.get_runtime_context().gcs_address, "stays there"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            run(fake_round(), Store(tmp_path / "store"), ray_address=address)
+    assert not (tmp_path / "store").exists()
+    assert pretended_gpus.is_initialized()
+
+
+@pytest.mark.heavy
+@pytest.mark.xdist_group("ray")
 def test_two_ranks_on_pretended_gpus_reduce_and_a_killed_rank_or_a_bug_costs_its_trial_alone(
     tmp_path, pretended_gpus
 ):
