@@ -185,12 +185,12 @@ def trip(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes, place:
         assert again.read_bytes() == text, "the text came back changed"
     return {
         "file_bytes": said[0]["file_bytes"], "coded_bytes": said[0]["coded_bytes"],
-        **scored(artifact, tokenizer, config, text),
+        "scored_bytes": scored(artifact, tokenizer, config, text),
         "compress_seconds": seconds[0], "decompress_seconds": seconds[1],
     }  # fmt: skip
 
 
-def scored(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes) -> dict[str, float]:
+def scored(artifact: Path, tokenizer: Path, config: RunConfig, text: bytes) -> float:
     """What the same documents take by the scorer."""
     packed, model = read_artifact(artifact), Tokenizer.load(tokenizer)
     documents = [model.exact_ids(line) for line in text.splitlines(keepends=True)]

@@ -22,7 +22,7 @@ from pgolf.certify.coder import Words
 from pgolf.errors import DataError
 
 MAGIC = b"PGOLFTXT"
-VERSION = 2
+VERSION = 3
 SEAL_BYTES = 8  # of a digest that finds accidents
 MOST_HEADER_BYTES, MOST_FRAME_BYTES = 1 << 20, 1 << 30
 FRAME, END = b"F", b"E"

@@ -69,4 +69,4 @@ def _certify(
     return {"failed_checks": failed, **trips[0][0]}
 
 
-CERTIFY = Stage("certify", 5, _certify)
+CERTIFY = Stage("certify", 6, _certify)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pgolf.certify.coder import decode, encode
+from pgolf.errors import DataError
 from pgolf.evaluate.blocks import Blocks
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.growing import Growing
@@ -89,6 +90,38 @@ def test_a_predictor_that_peeks_gains_nothing_and_the_text_is_not_its_own():
     assert decode(Plain(peeking), mode, [len(document)], words) == [document], (
         "the coder itself loses nothing"
     )
+
+
+@pytest.mark.parametrize("rare", [2.0**-17, 2.0**-18, 2.0**-23, 2.0**-24, 1e-12, 1e-40, 1e-300])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_what_is_never_expected_costs_what_it_was_given(rare, share):
+    """Two tokens are likely, the others by powers of ten rarer than `rare`, which half of the time come all the same."""
+
+    def answers(tokens, starts):
+        spread = rare * 10.0 ** -torch.arange(VOCAB, dtype=torch.float64).remainder(4)
+        p = spread.clone()
+        p[5], p[6] = 0.75 * (1 - spread.sum()), 0.25 * (1 - spread.sum())
+        return p.log().expand(*tokens.shape, VOCAB)
+
+    rng, mode = np.random.default_rng(4), Blocks(context=64)
+    common = rng.choice([5, 6], 400, p=[0.75, 0.25])
+    document = np.where(rng.random(400) < share, rng.integers(2, VOCAB, 400), common).tolist()
+    words = encode(Plain(answers), mode, [document])
+    ids = np.array([BOS, *document], dtype=np.uint16)
+    expected = math.fsum(score(Plain(answers), ids, np.ones_like(ids), mode).nll) / math.log(2)
+    assert abs(32 * len(words) - expected) < 64 + 1e-4 * expected
+    assert decode(Plain(answers), mode, [len(document)], words) == [document]
+
+
+def test_what_has_no_probability_is_not_coded():
+    def answers(tokens, starts):
+        chances = torch.zeros(VOCAB, dtype=torch.float64)
+        chances[5], chances[6] = 1 - 1e-9, 1e-9
+        return chances.log().expand(*tokens.shape, VOCAB)
+
+    mode = Blocks(context=8)
+    with pytest.raises(DataError, match="above zero"):
+        encode(Plain(answers), mode, [[5, 6, 7]])
 
 
 def test_what_the_decoder_lacks_does_not_decode():

@@ -230,7 +230,7 @@ def answers_that_are_not_numbers(folder: Path) -> Dossier:
 
 @cheat("L3", like="probabilities below the smallest normal number")
 def probabilities_that_underflow(folder: Path) -> Dossier:
-    """Tokens it does not expect get 1e-320: no coder can write what they would cost."""
+    """Tokens it does not expect get 1e-320, where numbers have lost their digits."""
 
     class Denormal(Altered):
         def change(self, answer: Tensor, ask: Ask) -> Tensor:
