@@ -542,7 +542,8 @@ def certify(
     run_: Annotated[
         str,
         typer.Argument(
-            metavar="RUN_OR_ARTIFACT", help="A run, an artifact.bin, or a claim.json of anyone's."
+            metavar="RUN_OR_FILE",
+            help="A run, an artifact.bin, a claim.json of anyone's, or a certificate.json to read.",
         ),
     ],
     config: Annotated[
@@ -561,21 +562,24 @@ def certify(
     The report goes with the run: into MLflow, where its outcome and the ranks follow, or beside a result.json.
 
     A claim is a JSON file that says what was shipped and reported, and may name a predictor or an evaluator of your
-    own (`"predictor": "mine.py:predictor"`), which is tried out here; a submission.json is one already.
+    own (`"predictor": "mine.py:predictor"`), which is tried out here; a submission.json is one already. Of a
+    certificate that was kept the digest is compared with what it says, and nothing is examined again.
 
     Example: `pgolf certify '#1'` or `pgolf certify records/mine/submission.json`
     """
     from pgolf.certify.checks import examine
     from pgolf.certify.claim import is_claim
     from pgolf.certify.dossier import Dossier
-    from pgolf.certify.report import render, report_of
+    from pgolf.certify.report import is_report, read_report, render, report_of
     from pgolf.certify.stage import CERTIFICATE, READABLE
     from pgolf.certify.trip import of_claim
     from pgolf.pipeline import attachments, certificate_of, certify_artifact, validate
     from pgolf.run import parse_config
     from pgolf.stage import Store
 
-    if is_claim(Path(run_)):
+    if is_report(Path(run_)):
+        report = read_report(Path(run_))
+    elif is_claim(Path(run_)):
         dossier = Dossier.read(Path(run_))
         report = report_of(examine(dossier), claim=run_, **of_claim(Path(run_), dossier))
     elif Path(run_).suffix == ".bin":

@@ -6,14 +6,15 @@ stops it where going on would be paid for nothing: a candidate over the byte cap
 search ranks on the select split; `validate` scores an artifact once on validation and certifies it.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pgolf.certify.dossier import History, Opening
+from pgolf.certify.report import read_report
 from pgolf.certify.stage import CERTIFICATE, CERTIFY, READABLE
 from pgolf.data.source import TOKENIZER
 from pgolf.errors import DataError, Infeasible, InfeasibleTrial, StoreError
@@ -34,6 +35,9 @@ from pgolf.train.stage import train_stage
 
 REMAKE = "`pgolf reproduce` makes it again; then ask for that result"
 GRACE, GRACE_SECONDS = 1.25, 30.0  # of an evaluation's clock, before it is stopped: starting and loading
+MAKING: tuple[Literal["train", "calibrate", "quantize", "pack"], ...] = (
+    "train", "calibrate", "quantize", "pack",
+)  # fmt: skip
 STAGE_DONE = "stage_done/"  # report(-1, {STAGE_DONE + name: seconds})
 
 
@@ -279,7 +283,14 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result | None:
     if not runtime.leads:
         return None
     code = store.find(BUNDLED.name, result.stages["bundle"].key) if "bundle" in result.stages else None
-    certificate = _certified(config, store, runtime, packed, tokens, scored, *([code] if code else []))
+    history = History(
+        train_seconds=result.train_seconds,
+        eval_seconds_strict=scored.metrics["eval_seconds_strict"],
+        opened=_opened(result, store),
+    )
+    certificate = _certified(
+        config, store, runtime, history, packed, tokens, scored, *([code] if code else [])
+    )
     stages = dict(result.stages)
     for name, a in (("validate", scored), ("certify", certificate)):
         runtime.report(-1, {STAGE_DONE + name: a.seconds})
@@ -299,11 +310,24 @@ def validate(result: Result, store: Store, runtime: Runtime) -> Result | None:
     )
 
 
-def _certified(config: RunConfig, store: Store, runtime: Runtime, *inputs: Artifact) -> Artifact:
+def _opened(result: Result, store: Store) -> tuple[Opening, ...] | None:
+    """The shards that were opened on the way to a result's artifact; None if a stage's record is gone."""
+    found: list[Opening] = []
+    for name in MAKING:
+        if name in result.stages:
+            made = store.find(name, result.stages[name].key)
+            if made is None or made.shards is None:
+                return None
+            found += [Opening(file=file, stage=name) for file in made.shards]
+    return tuple(found)
+
+
+def _certified(
+    config: RunConfig, store: Store, runtime: Runtime, history: History, *inputs: Artifact
+) -> Artifact:
     """The certificate of an artifact, its tokens, its scores, and the bundle that was counted, if there is one."""
-    return CERTIFY(
-        store, *inputs, runtime=runtime, certify=config.certify, evaluate=config.evaluate, rules=config.rules
-    )
+    return CERTIFY(store, *inputs, runtime=runtime, certify=config.certify, evaluate=config.evaluate,
+                   rules=config.rules, history=history)  # fmt: skip
 
 
 def _recorded(result: Result, store: Store) -> tuple[Artifact, Artifact]:
@@ -369,13 +393,14 @@ def certify_artifact(file: Path, config: RunConfig, store: Store, runtime: Runti
         link_or_copy(file, home / ARTIFACT)
         packed = Artifact.of(home)
         scored = VALIDATE(store, packed, tokens, runtime=runtime, evaluate=config.evaluate)
-        made = _certified(config, store, runtime, packed, tokens, scored)
-    return dict(json.loads((made.path / CERTIFICATE).read_text()))
+        history = History(eval_seconds_strict=scored.metrics["eval_seconds_strict"])
+        made = _certified(config, store, runtime, history, packed, tokens, scored)
+    return read_report(made.path / CERTIFICATE)
 
 
 def certificate_of(result: Result, store: Store) -> dict[str, Any]:
     """The certificate that `validate` made for a result."""
-    return dict(json.loads(attachments(result, store)[CERTIFICATE].read_text()))
+    return read_report(attachments(result, store)[CERTIFICATE])
 
 
 def attachments(result: Result, store: Store) -> dict[str, Path]:

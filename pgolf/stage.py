@@ -27,6 +27,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pgolf.errors import StoreError
 from pgolf.runtime import Runtime
 from pgolf.section import Section, canonical, digest_of
+from pgolf.watch import SHARD_FILE, Watch
 
 Metrics = dict[str, float | int]
 RECORD = "record.json"
@@ -43,6 +44,7 @@ class Artifact:
     key: str = ""
     seconds: float = 0.0
     cached: bool = False
+    shards: tuple[str, ...] | None = None  # names of the token shards that were opened to make it
 
     @staticmethod
     def of(path: Path) -> "Artifact":
@@ -100,7 +102,9 @@ class Store:
         try:
             record = json.loads((local / RECORD).read_text())
             sizes = {name: int(size) for name, (size, _) in record["files"].items()}
-            found = Artifact(local, record["digest"], record["metrics"], key, record["seconds"], cached=True)
+            opened = record.get("shards")
+            found = Artifact(local, record["digest"], record["metrics"], key, record["seconds"], cached=True,
+                             shards=None if opened is None else tuple(opened))  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreError("a store entry has a readable record.json", home, remedy) from None
         for name, size in sizes.items():
@@ -187,8 +191,9 @@ class Stage:
         with store.workspace() as work:
             out = Path(work) / "out"
             out.mkdir()
-            began = time.perf_counter()
-            metrics = self.run(*[i.path for i in inputs], out=out, runtime=runtime, **seeded, **sections)
+            began, watch = time.perf_counter(), Watch(SHARD_FILE, online=True)
+            with watch.during(self.name):
+                metrics = self.run(*[i.path for i in inputs], out=out, runtime=runtime, **seeded, **sections)
             if not runtime.leads:
                 runtime.agree(None)  # until it is published
                 return self._made(store, key)
@@ -199,6 +204,7 @@ class Stage:
                 "files": files,
                 "digest": digest_of(files),
                 "seconds": time.perf_counter() - began,
+                "shards": sorted({Path(file).name for _, file in watch.opened}),
             }
             canonical(record)
             (out / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))

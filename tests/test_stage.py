@@ -259,6 +259,22 @@ def test_an_entry_without_its_record_is_a_damaged_entry(tmp_path):
         stage(store, runtime=HERE, knobs=Knobs())
 
 
+def test_the_shards_that_were_opened_are_noted_and_nothing_else_is(tmp_path):
+    given = tmp_path / "given"
+    given.mkdir()
+    for name in ("validation_000000.bin", "fineweb_train_000001.bin", "tokenizer.model"):
+        (given / name).write_text("x")
+
+    def reads(shards: Path, *, out: Path, runtime: Runtime) -> dict[str, float]:
+        for file in shards.iterdir():
+            file.read_text()
+        (out / "select_000000.bin").write_text("x")
+        return {}
+
+    made = Stage("reads", 1, reads)(Store(tmp_path / "store"), Artifact.of(given), runtime=Runtime())
+    assert made.shards == ("fineweb_train_000001.bin", "select_000000.bin", "validation_000000.bin")
+
+
 def test_a_deleted_entry_is_made_again(tmp_path):
     stage, store, entry = damaged(tmp_path)
     before = (entry / RECORD).read_text()

@@ -30,7 +30,6 @@ from pgolf.certify.perturb import (
     prefix_rows,
     tried_everywhere,
 )
-from pgolf.certify.watch import Watch
 from pgolf.data.check import RULES, Finding, check
 from pgolf.data.shard_files import Shards, sidecar_beside
 from pgolf.data.source import TOKENIZER
@@ -46,6 +45,7 @@ from pgolf.formats.shards import BOS, Tokens, read_shard
 from pgolf.model.gpt import assemble
 from pgolf.rules import PARAMETER_GOLF, Rules
 from pgolf.section import Section
+from pgolf.watch import Watch
 
 MOST_RESCORED = 20_000  # tokens of a claimed split that is scored whole, and held against what is told of it
 
@@ -84,7 +84,7 @@ class Opening(Section):
 
     file: str
     at: float | None = None
-    stage: Literal["train", "quantize", "pack", "load", "warmup", "evaluate"] | None = None
+    stage: Literal["train", "calibrate", "quantize", "pack", "load", "warmup", "evaluate"] | None = None
 
 
 class Switch(Section):
@@ -106,6 +106,14 @@ class Clocks(Section):
     eval_seconds_strict: float | None = Field(None, ge=0)
     artifact_at: float | None = None  # when the artifact was final
     evaluation_at: float | None = None
+
+
+class History(Section):
+    """What was noted on the way to an artifact and its scores; None where nobody saw it."""
+
+    train_seconds: float | None = Field(None, ge=0)  # calibration included
+    eval_seconds_strict: float | None = Field(None, ge=0)
+    opened: tuple[Opening, ...] | None = None  # shards, by whom
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ class Dossier:
     @staticmethod
     def of_run(
         packed: Path, tokens: Path, scored: Path, evaluate: Mode, *, split: Split = "validation",
-        code: Path | None = None, rules: Rules = PARAMETER_GOLF,
+        code: Path | None = None, rules: Rules = PARAMETER_GOLF, history: History | None = None,
         device: str = "cpu", probe: Probe | None = None,
     ) -> "Dossier":  # fmt: skip
         """Of what pgolf's own stages left behind.
@@ -172,6 +180,7 @@ class Dossier:
             packed, tokens, scored: the directories of the artifact, the token shards, the scores and their ledger.
             evaluate: the mode that was scored in.
             code: the bundle that was counted.
+            history: how the artifact came about.
         """
         file = packed / ARTIFACT
         made = read_artifact(file)
@@ -189,12 +198,14 @@ class Dossier:
             code_bytes=code.stat().st_size if code else None,
             artifact_bytes=file.stat().st_size + code.stat().st_size if code else None,
         )  # fmt: skip
-        clocks = Clocks(eval_seconds=said["eval_seconds"])
+        history = history or History()
+        clocks = Clocks(train_seconds=history.train_seconds, eval_seconds=said["eval_seconds"],
+                        eval_seconds_strict=history.eval_seconds_strict)  # fmt: skip
         return Dossier(
             artifact=file, tokens=tokens, split=split, stream=(ids, counts), evaluate=evaluate,
             predictor=lambda: adapting(evaluate), adapting=adapting,
             vocab_size=made.vocab_size, events=events, nll=nll, reported=numbers, clocks=clocks,
-            counted=(code,) if code else None,
+            opened=history.opened, counted=(code,) if code else None,
             executed=(code,) if code else None, connections=(), warmup="none", reloaded=True, rules=rules,
             probe=probe or Probe(),
         )  # fmt: skip

@@ -1,7 +1,9 @@
 """The certificate: every rule's verdict, signed by the digest of all that it says; for people, one line a rule."""
 
 import io
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -9,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgolf.certify.verdict import Verdict, convicted
+from pgolf.errors import DataError
 from pgolf.section import digest_of
 
 TEXT_COLUMNS = 110  # of the readable report
@@ -33,6 +36,26 @@ def is_signed(report: Mapping[str, Any]) -> bool:
     """Whether the digest is that of what the report says."""
     said = {k: v for k, v in report.items() if k != "digest"}
     return bool(report.get("digest") == digest_of(said))
+
+
+def is_report(file: Path) -> bool:
+    """Whether a path is of a certificate, and not of a claim or a result."""
+    if file.suffix != ".json" or not file.is_file():
+        return False
+    text = file.read_bytes()
+    return all(key in text for key in (b'"verdict"', b'"rules"', b'"digest"'))
+
+
+def read_report(file: Path) -> dict[str, Any]:
+    """A certificate that was kept. Raises DataError if it does not say what was signed."""
+    remedy = "get it again: `pgolf certify RUN` writes it anew"
+    try:
+        report = json.loads(file.read_text())
+    except ValueError as error:
+        raise DataError("a certificate is a JSON file", f"{file}: {error}", remedy) from None
+    if not (isinstance(report, dict) and is_signed(report)):
+        raise DataError("a certificate's digest is that of what it says", f"{file} was changed", remedy)
+    return report
 
 
 def render(report: Mapping[str, Any]) -> Group:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from pgolf.certify.checks import examine
-from pgolf.certify.dossier import Dossier
+from pgolf.certify.dossier import Dossier, History
 from pgolf.certify.perturb import Probe
 from pgolf.certify.report import as_text, report_of
 from pgolf.certify.trip import of_artifact, rounds_in_reach, sample
@@ -34,12 +34,12 @@ class Certify(Section):
 
 def _certify(
     packed: Path, tokens: Path, scored: Path, *code: Path, out: Path, runtime: Runtime, certify: Certify,
-    evaluate: Mode, rules: Rules,
+    evaluate: Mode, rules: Rules, history: History,
 ) -> Metrics:  # fmt: skip
     """`code`: the directory of the bundle that was counted, if there is one."""
     bundle = next((folder / BUNDLE for folder in code), None)
-    dossier = Dossier.of_run(packed, tokens, scored, evaluate, code=bundle, rules=rules, device=runtime.device,
-                             probe=certify.probe)  # fmt: skip
+    dossier = Dossier.of_run(packed, tokens, scored, evaluate, code=bundle, rules=rules, history=history,
+                             device=runtime.device, probe=certify.probe)  # fmt: skip
     ids, counts = read_split(tokens, "validation")
     digest = sha256_of(packed / ARTIFACT)
     part = sample(ids, counts, digest, certify.sample_bytes)

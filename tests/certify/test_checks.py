@@ -153,10 +153,12 @@ def test_the_cap(total, cap, holds):
 @pytest.mark.parametrize(("clocks", "holds"), [
     (Clocks(train_seconds=600.0, eval_seconds=600.0), True),
     (Clocks(train_seconds=596.0, calibrate_seconds=4.1), False),
-    (Clocks(train_seconds=592.0, train_data_until=595.5), True),
+    (Clocks(train_seconds=592.0, train_data_until=595.5), None),  # of the other one nothing is known
+    (Clocks(train_seconds=592.0, train_data_until=595.5, eval_seconds=10.0), True),
     (Clocks(train_data_until=600.5), False),
     (Clocks(eval_seconds=600.1), False),
-    (Clocks(eval_seconds=590.0, eval_seconds_strict=730.0), True),  # shown, and not what was charged
+    # shown, and not what was charged
+    (Clocks(train_seconds=1.0, eval_seconds=590.0, eval_seconds_strict=730.0), True),
     (Clocks(), None),
 ])  # fmt: skip
 def test_the_clocks(clocks, holds):

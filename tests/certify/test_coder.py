@@ -95,7 +95,7 @@ def test_a_predictor_that_peeks_gains_nothing_and_the_text_is_not_its_own():
 @pytest.mark.parametrize("rare", [2.0**-17, 2.0**-18, 2.0**-23, 2.0**-24, 1e-12, 1e-40, 1e-300])
 @pytest.mark.parametrize("share", [0, 0.5])
 def test_what_is_never_expected_costs_what_it_was_given(rare, share):
-    """Two tokens are likely, the others by powers of ten rarer than `rare`, which half of the time come all the same."""
+    """Two tokens are likely, the others by powers of ten rarer than `rare`, and come half of the time."""
 
     def answers(tokens, starts):
         spread = rare * 10.0 ** -torch.arange(VOCAB, dtype=torch.float64).remainder(4)

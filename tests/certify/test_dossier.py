@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from pgolf.certify.checks import examine
-from pgolf.certify.dossier import Dossier
+from pgolf.certify.dossier import Dossier, History, Opening
 from pgolf.certify.perturb import Probe
-from pgolf.certify.watch import Watch
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
@@ -20,9 +19,14 @@ from pgolf.formats.ledger import read_ledger, write_ledger
 from pgolf.formats.shards import read_shard, read_split, write_shard
 from pgolf.model.gpt import assemble
 from pgolf.rules import PARAMETER_GOLF
+from pgolf.watch import Watch
 
 MODE = Sliding(context=16, stride=8)
 PROBE = Probe(tokens=36, places=4, draws=1, sums=200)
+HISTORY = History(train_seconds=590.0, eval_seconds_strict=601.0, opened=(
+    Opening(file="train_000000.bin", stage="train"), Opening(file="select_000000.bin", stage="train"),
+    Opening(file="train_000000.bin", stage="calibrate"),
+))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,7 @@ def kept(home, deployed, events, nll) -> Path:
 
 def verdicts(deployed, scored, tokens=None, **more) -> dict[str, bool | None]:
     rules = PARAMETER_GOLF.but(artifact_bytes=more.pop("cap", 16_000_000))
+    more = {"history": HISTORY, **more}
     made = Dossier.of_run(
         deployed.packed, tokens or deployed.tokens, scored, MODE, probe=PROBE, rules=rules, **more
     )
@@ -73,6 +78,22 @@ def test_an_honest_run_is_cleared_by_every_rule_that_applies(deployed, scored):
     assert not convictions(found)
     unjudged = {rule for rule, holds in found.items() if holds is None}
     assert unjudged == {"L11", "L18", "L19", "L21", "X3", "X4"}
+
+
+def test_what_nobody_told_of_how_it_was_made_is_not_vouched_for(deployed, scored):
+    found = verdicts(deployed, scored, history=History())
+    assert not convictions(found)
+    assert found["L13"] is found["L15"] is None
+
+
+@pytest.mark.parametrize("stage", ["train", "calibrate", "quantize", "pack"])
+def test_a_validation_shard_that_was_opened_to_make_it_is_found_in_its_history(deployed, scored, stage):
+    early = (*HISTORY.opened, Opening(file="validation_000000.bin", stage=stage))
+    assert convictions(verdicts(deployed, scored, history=HISTORY.but(opened=early))) == {"L13"}
+
+
+def test_training_that_went_on_for_too_long_is_found_in_its_history(deployed, scored):
+    assert convictions(verdicts(deployed, scored, history=HISTORY.but(train_seconds=600.5))) == {"L15"}
 
 
 def test_an_inflated_sidecar(deployed, scored, copied):

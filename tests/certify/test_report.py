@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from pgolf.certify.report import as_text, is_signed, report_of
+from pgolf.certify.report import as_text, is_signed, read_report, report_of
 from pgolf.certify.verdict import Rule, Verdict, convicted
+from pgolf.cli import main
 
 RULE = Rule("L3", "answers_are_distributions", "normalize")
 GOOD = RULE.judged(True, "they sum to one within 1e-9", n=100)
@@ -22,6 +23,28 @@ def test_a_verdict_is_a_value():
         Verdict("L3", "answers_are_distributions", True, "they sum to one within 1e-9", "", {"n": 100})
         == GOOD
     )
+
+
+def test_what_was_kept_is_read_as_it_was_signed_or_not_at_all(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "certificate.json"
+
+    def certify() -> int:
+        monkeypatch.setattr("sys.argv", ["pgolf", "certify", str(file)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    report = report_of([GOOD, BAD], validation_bpb=1.25)
+    file.write_text(json.dumps(report))
+    assert read_report(file) == report
+    assert certify() == 1
+    assert "certificate fails" in capsys.readouterr().out
+    file.write_text(json.dumps(report_of([GOOD])))
+    assert certify() == 0
+    for forged in (json.dumps({**report, "verdict": "holds"}), json.dumps(report)[:-9], json.dumps([report])):
+        file.write_text(forged)
+        assert certify() == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 3
 
 
 @pytest.mark.parametrize(("verdict", "word", "all_of_it"), [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from pgolf.certify.dossier import History
 from pgolf.certify.perturb import Probe
 from pgolf.certify.report import is_signed, render
 from pgolf.certify.stage import CERTIFICATE, CERTIFY, Certify
@@ -33,7 +34,9 @@ def certificate(deployed, tokens, store):
     """The certificate of the deployed artifact on some tokens, with its metrics."""
     packed, given_ = Artifact.of(deployed.packed), Artifact.of(tokens)
     scored = VALIDATE(store, packed, given_, runtime=Runtime(), evaluate=PLAN)
-    how = {"certify": Certify(sample_bytes=120, probe=PROBE), "evaluate": PLAN, "rules": LAPTOP}
+    how = {
+        "certify": Certify(sample_bytes=120, probe=PROBE), "evaluate": PLAN, "rules": LAPTOP, "history": History()
+    }  # fmt: skip
     made = CERTIFY(store, packed, given_, scored, runtime=Runtime(), **how)
     return json.loads((made.path / CERTIFICATE).read_text()), made.metrics
 

@@ -36,11 +36,8 @@ def within_the_clocks(d: Dossier) -> Verdict:
     if late:
         return rule.judged(False, "; ".join(late), **measured)
     said = ", ".join(f"{name} {seconds:.1f}" for name, seconds in measured.items())
-    said += "".join(
-        f", {name} not told"
-        for name, v in (("train_seconds", training), ("eval_seconds", evaluation))
-        if v is None
-    )
+    if missing := [n for n, v in (("train_seconds", training), ("eval_seconds", evaluation)) if v is None]:
+        return rule.lacks(f"{said}; {' and '.join(missing)} not told", **measured)
     strict = c.eval_seconds_strict
     note = " (over the budget by the strict clock)" if strict is not None and strict > r.eval_seconds else ""
     return rule.judged(True, f"{said}; budgets {r.train_seconds:g} and {r.eval_seconds:g}{note}", **measured)

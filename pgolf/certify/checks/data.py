@@ -20,7 +20,6 @@ SHINGLE = 64  # tokens that two texts share by copying alone
 OFFICIAL_SHARD = 100_000_000  # tokens of a full training shard of the published exports
 TRAIN_FILE = re.compile(r"(^|_)train_.*\.bin$")
 HELD_OUT_FILE = re.compile(r"(^|_)(val|validation)_.*\.bin$")
-SHARD_FILE = re.compile(r"(^|_)(train|select|val|validation)_.*\.bin$")
 
 
 def splits_are_disjoint(d: Dossier) -> Verdict:
@@ -157,7 +156,7 @@ def no_validation_data_before(d: Dossier) -> Verdict:
     early = [
         f for stage, at, f in _openings(d)
         if HELD_OUT_FILE.search(Path(f).name)
-        and (stage in ("train", "quantize", "pack", "load", "warmup") or _before(at, final))
+        and (stage in ("train", "calibrate", "quantize", "pack", "load", "warmup") or _before(at, final))
     ]  # fmt: skip
     if d.trial is not None:  # it is handed the tokens: who opens their file looks for what comes
         early += [f for _, f in d.trial.watch.opened if HELD_OUT_FILE.search(Path(f).name)]
@@ -169,7 +168,8 @@ def no_validation_data_before(d: Dossier) -> Verdict:
     if d.opened is None and d.ran is None:
         return rule.lacks("no list of files opened, and nothing to run and watch")
     if d.opened is None:
-        return rule.judged(True, "making the predictor from the artifact opens no validation shard", early=0)
+        return rule.lacks("making the predictor from the artifact opens no validation shard; how the artifact was "
+                          "made nobody told", early=0)  # fmt: skip
     return rule.judged(
         True, f"{len(d.opened):,} openings, none of a validation shard before its time", early=0
     )

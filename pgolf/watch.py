@@ -1,10 +1,11 @@
-"""What a subject opens, connects to and starts while it runs in this process.
+"""What this process opens, connects to and starts while something runs in it.
 
-An audit hook notes it and refuses connections. Like the seal of pgolf.fresh it is a tripwire, not a jail: native
-code can pass below it.
+An audit hook notes it, and refuses connections where there should be none. Like the seal of pgolf.fresh it is a
+tripwire, not a jail: native code can pass below it.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,23 @@ from dataclasses import dataclass, field
 CONNECTING = ("socket.connect", "socket.getaddrinfo", "socket.sendto")
 STARTING = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
 
+SHARD_FILE = re.compile(r"(^|_)(train|select|val|validation)_.*\.bin$")
+
 _watching: list["Watch"] = []
 _hooked = False
 
 
 @dataclass
 class Watch:
-    """Notes of one subject. `stage` says what it was doing."""
+    """Notes of one subject. `stage` says what it was doing.
 
+    Args:
+        files: names of the files that are noted.
+        online: whether it may connect.
+    """
+
+    files: re.Pattern[str] = re.compile("")
+    online: bool = False
     opened: list[tuple[str, str]] = field(default_factory=list)  # (stage, real path), each once
     connections: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
@@ -41,7 +51,10 @@ class Watch:
 
     def saw(self, event: str, args: tuple[object, ...]) -> None:
         if event == "open" and isinstance(args[0], str | bytes):
-            key = (self.stage, os.path.realpath(os.fsdecode(args[0])))
+            path = os.fsdecode(args[0])
+            if not self.files.search(path.rpartition(os.sep)[2]):
+                return
+            key = (self.stage, os.path.realpath(path))
             if key not in self._known:
                 self._known.add(key)
                 self.opened.append(key)
@@ -61,5 +74,5 @@ def _install() -> None:
 def _hook(event: str, args: tuple[object, ...]) -> None:
     if _watching:
         _watching[-1].saw(event, args)
-        if event in CONNECTING:
+        if event in CONNECTING and not _watching[-1].online:
             raise PermissionError(f"an evaluation has no network; {args[-1]} was asked for")
