@@ -16,7 +16,8 @@ from pgolf.data.tokenizer import Tokenizer
 from pgolf.errors import DataError
 from pgolf.evaluate.blocks import Blocks
 from pgolf.evaluate.document_chunks import DocumentChunks
-from pgolf.formats.blob import ARTIFACT
+from pgolf.formats.blob import ARTIFACT, encode, read_artifact
+from pgolf.pack.brotli_packer import BrotliPacker
 from tests.data.hostile import LESSONS
 
 MODE = DocumentChunks(context=24, chunk=8)
@@ -84,6 +85,22 @@ def test_another_artifact_or_tokenizer_is_refused_by_name(coded_with, tmp_path):
     larger.write_bytes(trained(301))
     with pytest.raises(DataError, match="its own vocabulary"):
         Compressor(coded_with[0], larger, MODE, 1)
+    assert not again.exists()
+
+
+@pytest.mark.parametrize("text", [HOSTILE["text"], b""], ids=["text", "nothing that would come out wrong"])
+def test_an_artifact_of_one_other_weight_is_refused_by_name(text, coded_with, tmp_path):
+    """Tokenizer, vocabulary and network are the same: the digest in the file's header alone tells it beforehand."""
+    source, packed, again = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    source.write_bytes(text)
+    compress_file(Compressor(*coded_with, MODE, 1), source, packed)
+    model = read_artifact(coded_with[0])
+    matrix = next(iter(model.matrices.values()))
+    matrix.q[0, 0] += 1 if matrix.q[0, 0] < 1 else -1
+    other = tmp_path / "other.bin"
+    other.write_bytes(encode(model, BrotliPacker().codec()))
+    with pytest.raises(DataError, match="artifact that compressed it"):
+        decompress_file(other, coded_with[1], packed, again)
     assert not again.exists()
 
 

@@ -6,6 +6,7 @@ One search is shared by the tests that only look at it. The round is `smoke`: re
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,13 +30,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 
 
+def board(store: Path) -> list[dict]:
+    return json.loads(pgolf("board", "smoke", "--store", store, "--json").stdout)
+
+
 @dataclass(frozen=True)
 class Searched:
     store: Path
     output: str
-
-    def board(self) -> list[dict]:
-        return json.loads(pgolf("board", "smoke", "--store", self.store, "--json").stdout)
+    rows: list[dict]  # of the board
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +46,11 @@ def searched(tmp_path_factory) -> Searched:
     store = tmp_path_factory.mktemp("search") / "store"
     done = pgolf("search", "smoke", "--trials", TRIALS, "--store", store)
     assert done.returncode == 0, done.stdout + done.stderr
-    return Searched(store, done.stdout)
+    return Searched(store, done.stdout, board(store))
 
 
 def test_every_trial_is_on_the_board_and_the_closing_screen_says_what_to_type_next(searched):
-    rows = searched.board()
+    rows = searched.rows
     assert sorted(row["number"] for row in rows) == list(range(TRIALS))
     assert sorted(row["rank"] for row in rows) == list(range(1, TRIALS + 1))
     for words in (
@@ -67,7 +70,7 @@ def test_every_trial_is_on_the_board_and_the_closing_screen_says_what_to_type_ne
 
 
 def test_finalists_show_the_validation_score_beside_the_one_that_ranked_them(searched):
-    feasible = [row for row in searched.board() if row["status"] == "ok"]
+    feasible = [row for row in searched.rows if row["status"] == "ok"]
     assert [row["validation_bpb"] is not None for row in feasible] == [i < 2 for i in range(len(feasible))]
     assert feasible[0]["validation_bpb"] != feasible[0]["bpb"]
 
@@ -80,7 +83,7 @@ def test_mlflow_runs_sorted_by_the_rank_metric_are_the_board(searched):
     runs = client.search_runs(
         [experiment.experiment_id], "metrics.rank > 0", order_by=["metrics.rank ASC"], max_results=100
     )
-    rows = searched.board()
+    rows = searched.rows
     assert [run.info.run_id for run in runs] == [row["run_id"] for row in rows]
     assert [run.data.metrics["rank"] for run in runs] == [row["rank"] for row in rows]
     for run, row in zip(runs, rows, strict=True):
@@ -124,12 +127,14 @@ def test_a_finished_search_resumed_runs_nothing_again(searched):
     done = pgolf("search", "smoke", "--trials", TRIALS, "--store", searched.store, "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert made(searched.store) == before
-    assert len(searched.board()) == TRIALS
+    assert len(board(searched.store)) == TRIALS
 
 
-def test_a_driver_killed_at_two_random_moments_loses_nothing_and_repeats_nothing(tmp_path):
+def test_a_driver_killed_at_two_random_moments_loses_nothing_and_repeats_nothing(tiny_trial, tmp_path):
     """SIGKILL to the driver alone: what it started has to end by itself, and what it did must stay."""
     store = tmp_path / "store"
+    for stage in ("corpus", "tokenize"):  # so that it is killed over its trials
+        shutil.copytree(tiny_trial.stage(stage).parent, store / stage)
     moments = random.Random(int.from_bytes(os.urandom(4), "big"))
     finished: dict[int, str] = {}
     stages: dict[str, int] = {}
@@ -170,7 +175,7 @@ def test_a_driver_killed_at_two_random_moments_loses_nothing_and_repeats_nothing
     assert {n: s for n, s in after.items() if n in finished} == finished
     again = {key: time_ for key, time_ in made(store).items() if key in stages and stages[key] != time_}
     assert not again, f"stages made twice: {again}"
-    rows = json.loads(pgolf("board", "smoke", "--store", store, "--json").stdout)
+    rows = board(store)
     assert sorted(row["number"] for row in rows) == list(range(TRIALS))
     assert sorted(row["rank"] for row in rows) == list(range(1, TRIALS + 1))
 

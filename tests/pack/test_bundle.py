@@ -57,6 +57,7 @@ from pgolf.stage import Artifact, Store
 from tests.nets import EVERYTHING, everything, network, small, stream
 from tests.pack import alone
 
+pytestmark = pytest.mark.xdist_group("bundles")  # they share what was made and run once
 ROOT = Path(__file__).resolve().parents[2]
 HEADS = {"heads": 4, "kv_heads": 2}
 BLOCKS = Sliding(context=8, stride=8)
@@ -170,7 +171,6 @@ def run_alone(jobs: list[dict], home: Path) -> subprocess.CompletedProcess[str]:
                           capture_output=True, text=True)  # fmt: skip
 
 
-@pytest.mark.xdist_group("bundles")  # they share what was run once
 @pytest.mark.parametrize("name", CASES)
 def test_every_module_gives_the_same_tensors_and_the_score_is_the_same(name, alone_results, shards, tmp_path):
     case, (scores, digests) = CASES[name], alone_results[name]
@@ -194,8 +194,10 @@ def test_every_module_gives_the_same_tensors_and_the_score_is_the_same(name, alo
 
 def test_a_bundle_scores_no_artifact_of_another_network(shards, tmp_path):
     """Its weights would fit: the two differ in a constant."""
-    other = job(Case(small(softcap=Softcap(cap=5.0))), tmp_path / "other", shards)
-    mixed = {**job(Case(small()), tmp_path / "own", shards), "arguments": other["arguments"]}
+    own = CASES["plain"]
+    mixed = job(own, tmp_path / "own", shards)
+    other = packed(own._replace(model=small(softcap=Softcap(cap=5.0))), tmp_path / "other")
+    mixed["arguments"][mixed["arguments"].index("--artifact") + 1] = str(other)
     done = run_alone([mixed], tmp_path)
     assert done.returncode == 1
     assert "artifacts of its own network" in done.stderr
