@@ -226,8 +226,9 @@ def of_targets(known: Floats, rows: Array | None) -> Array:
 
 def summed(x: Floats, target: Array) -> Floats:
     """For every hint the sum over its target's hints."""
-    out: Floats = np.bincount(target, x)[target]
-    return out
+    sums = np.zeros(len(x))
+    np.add.at(sums, target, x)
+    return sums[target]
 
 
 def joint(rates: Floats, target: Array) -> Floats:
