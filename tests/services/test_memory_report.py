@@ -34,7 +34,8 @@ def logs(n: int = 400, seed: int = 0) -> dict[str, np.ndarray]:
     }  # fmt: skip
     out = {name: c.astype(EVENT_COLUMNS[name]) for name, c in columns.items()}
     return out | {"total_targets": np.array([900, 900]), "total_nll_base": np.array([2000.0, 1900.0]),
-                  "total_dloss": np.array([-90.0, -45.0]), "total_dloss_believed": np.array([-60.0, -45.0])}  # fmt: skip
+                  "total_dloss": np.array([-90.0, -45.0]),
+                  "total_dloss_believed": np.array([-60.0, -45.0])}  # fmt: skip
 
 
 def test_sums_are_those_of_adding_up():
