@@ -48,6 +48,10 @@ MEMORIES: dict[str, Memory] = {
     "context_mixing": ContextMixing(),
     "unigram_cache": UnigramCache(),
     "knn": Knn(),
+    "backoff_always_believed": Backoff(gate=None),
+    "ppm_always_believed": Ppm(gate=None),
+    "unigram_cache_always_believed": UnigramCache(gate=None),
+    "knn_always_believed": Knn(gate=None),
     "tilt_over_unigram_cache": TokenTilt(base=UnigramCache()),
 }
 

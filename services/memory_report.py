@@ -76,6 +76,7 @@ class MemoryPart:
     targets: int
     base_nats: float  # of all targets, below it
     gained_nats: float  # of all targets, exactly
+    believed_nats: float  # the same, had the memory always been believed
     gated: Bucket | None  # what the gate let through
     proposals: Bucket | None
     acted_share: float  # of proposals, those of positive expected gain
@@ -127,12 +128,16 @@ def memory_report(
         events["weight"] = np.where(events["gated"] > 0, 1.0, float(SAMPLE))
         q, beta = events["q"], events["beta"]
         events["expected"] = events["conf"] * beta - np.log1p(q * np.expm1(beta))
-        totals = (logs[f"total_{name}"][number] for name in ("targets", "nll_base", "dloss"))
+        totals = (
+            logs[f"total_{name}"][number] for name in ("targets", "nll_base", "dloss", "dloss_believed")
+        )
         parts.append(_part(kind, events, *map(float, totals)))
     return MemoryReport(run, split, tuple(parts), bytes_, *(seconds or (None, None)))
 
 
-def _part(kind: str, events: Events, targets: float, base: float, dloss: float) -> MemoryPart:
+def _part(
+    kind: str, events: Events, targets: float, base: float, dloss: float, believed: float
+) -> MemoryPart:  # fmt: skip
     weight, everything = events["weight"], np.ones(len(events["pos"]), dtype=bool)
     conf = np.clip(np.searchsorted(CONF, events["conf"], "right") - 1, 0, len(CONF) - 2)
     q = np.clip(np.searchsorted(Q, events["q"], "right") - 1, 0, len(Q) - 2)
@@ -148,7 +153,7 @@ def _part(kind: str, events: Events, targets: float, base: float, dloss: float) 
              for w in (True, False)]  # fmt: skip
     apart = [(d, Bucket.of(events, sourced & (distance == i))) for i, d in enumerate(DISTANCE)]
     return MemoryPart(
-        kind=kind, targets=int(targets), base_nats=base, gained_nats=-dloss,
+        kind=kind, targets=int(targets), base_nats=base, gained_nats=-dloss, believed_nats=-believed,
         gated=Bucket.of(events, events["gated"] > 0), proposals=Bucket.of(events, everything),
         acted_share=float((weight * (events["expected"] > 0)).sum() / max(weight.sum(), 1)),
         oracle_nats=float((weight * np.maximum(-events["dloss"], 0)).sum()),
@@ -190,8 +195,9 @@ def report_of(result: Result, store: Store) -> MemoryReport:
 # ---------------------------------------------------------------------------------------- tables
 
 Rows = list[list[str]]
-PARTS = ("memory", "gain, mnat a token", "gain, bpb", "proposals", "gated", "hits, gated", "believed, gated",
-         "expected, mnat a token", "gated, mnat a token", "oracle, mnat a token", "in window", "beyond")  # fmt: skip
+PARTS = ("memory", "gain, mnat a token", "gain, bpb", "always believed, mnat a token", "proposals", "gated",
+         "hits, gated", "believed, gated", "expected, mnat a token", "gated, mnat a token", "oracle, mnat a token",
+         "in window", "beyond")  # fmt: skip
 CELLS = (
     "memory",
     "r",
@@ -219,6 +225,7 @@ def part_rows(report: MemoryReport) -> Rows:
         g, bpb = p.gated, report.bpb(p.gained_nats)
         rows.append([
             p.kind, _mnat(p.gained_nats, p.targets), ABSENT if bpb is None else f"{bpb:+.5f}",
+            _mnat(p.believed_nats, p.targets),
             whole(p.proposals.proposals if p.proposals else 0), whole(g.gated if g else 0),
             f"{g.hit_rate:.3f}" if g else ABSENT, f"{g.conf:.3f}" if g else ABSENT,
             *((_mnat(g.expected_nats, p.targets), _mnat(g.gained_nats, p.targets)) if g else (ABSENT, ABSENT)),

@@ -30,11 +30,12 @@ def logs(n: int = 400, seed: int = 0) -> dict[str, np.ndarray]:
         "conf": r, "match_len": drawn.choice([3, 6], n), "count": drawn.integers(1, 9, n), "q": q, "H": 2 * q,
         "beta": beta, "gated": gated, "hit": hit, "nll_base": r, "nll_mixed": r,
         "dloss": np.log1p(q * np.expm1(beta)) - beta * hit, "in_window": drawn.random(n) < 0.4,
-        "dist": drawn.integers(1, 600, n),
+        "dist": drawn.integers(1, 600, n), "w": np.ones(n),
     }  # fmt: skip
     out = {name: c.astype(EVENT_COLUMNS[name]) for name, c in columns.items()}
     return out | {"total_targets": np.array([900, 900]), "total_nll_base": np.array([2000.0, 1900.0]),
-                  "total_dloss": np.array([-90.0, -45.0])}  # fmt: skip
+                  "total_dloss": np.array([-90.0, -45.0]),
+                  "total_dloss_believed": np.array([-60.0, -45.0])}  # fmt: skip
 
 
 def test_sums_are_those_of_adding_up():
@@ -45,6 +46,7 @@ def test_sums_are_those_of_adding_up():
         w = np.where(log["gated"], 1, SAMPLE)[own]
         gated, d = log["gated"][own], log["dloss"][own].astype(float)
         assert part.gained_nats == -log["total_dloss"][number]
+        assert part.believed_nats == -log["total_dloss_believed"][number]
         assert part.proposals.proposals == w.sum()
         assert part.gated.proposals == gated.sum()
         assert part.gated.gained_nats == pytest.approx(-d[gated].sum())

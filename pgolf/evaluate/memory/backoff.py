@@ -15,13 +15,15 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pgolf.evaluate.memory.grams import Followers, tensor
+from pgolf.evaluate.memory.grams import Array, Followers, tensor
 from pgolf.evaluate.memory.remembering import Hints, MemorySection, Recall, Remembering
 from pgolf.evaluate.memory.token_tilt import check_orders
+from pgolf.evaluate.memory.trust import Trust, Trusting
 from pgolf.evaluate.predictor import Ask, Predictor, Scored
 from pgolf.section import RuleBroken
 
 Found = list[tuple[int, Followers]]  # by length of the context
+COUNTS = (2, 4, 16)  # occurrences where buckets of a context's count end
 
 
 class Backoff(MemorySection):
@@ -29,6 +31,7 @@ class Backoff(MemorySection):
     orders: tuple[int, ...] = (3, 4, 6)  # tokens of a context
     alpha: float = Field(8.0, ge=0)  # occurrences that the shorter context's distribution is worth
     discount: float = Field(0.0, ge=0, lt=1)  # of every count
+    gate: Trust | None = Trust()
 
     @model_validator(mode="after")
     def _has_orders(self) -> "Backoff":
@@ -53,21 +56,34 @@ class Counting(Remembering):
         self.orders = orders
 
     def forget(self) -> None:
+        super().forget()
         self.recall = Recall(self.orders, self.document, self.share)
 
     def opened(self) -> None:
+        super().opened()
         self.recall.open()
 
     def tell(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
+        super().tell(ask, targets)
         self.recall.observe(ask, targets)
 
     def share_out(self, scored: Scored) -> None:
+        super().share_out(scored)
         self.recall.learn(scored)
 
     def recalled(self, ask: Ask) -> Found:
         """What followed each length's contexts, the longest first."""
         self.found = list(self.recall.of(ask))
         return self.found
+
+    def sureness(self, ask: Ask) -> Array:
+        """The longest context that was seen, and how often."""
+        bucket = np.full(ask.targets, -1)
+        for number, (_, found) in enumerate(reversed(self.found)):
+            totals = found.totals(ask.targets)
+            count = np.searchsorted(COUNTS, totals, "right")
+            bucket = np.where(totals > 0, number * (len(COUNTS) + 1) + count, bucket)
+        return bucket
 
     def shown(self) -> Hints:
         """The most frequent follower of the longest context that was seen."""
@@ -80,12 +96,15 @@ class Counting(Remembering):
         return Hints.joined(parts)
 
 
-class BackoffPredictor(Counting):
+class BackoffPredictor(Counting, Trusting):
     def __init__(self, section: Backoff, base: Predictor) -> None:
         super().__init__(section, base, section.orders)
         self.alpha, self.discount = section.alpha, section.discount
+        self.balance = (
+            None if section.gate is None else section.gate.build(len(self.orders) * (len(COUNTS) + 1))
+        )
 
-    def mix(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
+    def believed(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
         p, changed = below.exp(), np.zeros(ask.targets, dtype=bool)
         for _, found in reversed(self.recalled(ask)):
             totals, kinds = found.totals(ask.targets), found.kinds(ask.targets)

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pgolf.evaluate.memory.backoff import Counting
+from pgolf.evaluate.memory.backoff import COUNTS, Counting
 from pgolf.evaluate.memory.gate import Floats
 from pgolf.evaluate.memory.grams import Followers, tensor
 from pgolf.evaluate.memory.match_model import longest
@@ -33,7 +33,7 @@ from pgolf.evaluate.memory.remembering import MemorySection
 from pgolf.evaluate.memory.token_tilt import check_orders
 from pgolf.evaluate.predictor import Ask, Predictor, Scored
 
-COUNTS, SHARES = (2, 4, 16), (0.5, 0.9)  # where buckets of an expert's counts and of its share end
+SHARES = (0.5, 0.9)  # where buckets of an expert's share end
 ENTROPIES = (0.5, 1.0, 2.0, 3.0, 4.0)  # nats, of the network
 BUCKETS = (len(COUNTS) + 1) * (len(SHARES) + 1)
 

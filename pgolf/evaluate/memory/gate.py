@@ -6,6 +6,13 @@ A tilt by beta towards hint h, of which the distribution below says q = p(h), an
     expected gain, nats                    g = r beta - ln Z
     the best tilt                          beta = logit r - logit q, of gain KL(r || q)
 
+Several hints at one target, of which one at most is right, are tilted together (Z is a sum over them):
+
+    the best tilts                         beta_i = ln(r_i / q_i) - ln((1 - sum r) / (1 - sum q))
+    expected gain                          g = sum r_i beta_i - ln(1 + sum q_i (e^beta_i - 1))
+
+again a KL divergence, that of which hint comes, or none. One hint is the case above.
+
 So no confidence is worth anything by itself: at beta 2.625 a hint that is right four times of five loses where the
 network gives it more than 0.56 already. The records' gate (`confidence`) does not look at q, `odds` does, and
 `learned` also learns from hits and misses what r is, so that it acts on gain that it has reason to expect.
@@ -27,6 +34,8 @@ from pgolf.section import Section
 Floats = NDArray[np.float64]
 CONF, TOTAL, LENGTH, Q, ENTROPY = range(5)  # columns of what is known of a proposal; q as log-odds
 NEWTON_STEPS = 3
+MOST_TOGETHER = 1 - 1e-6  # probability that one of a target's several hints is right, at most
+LEAST_LEFT = 1e-13  # probability that is left to other tokens, at least
 OWN_TRUST = 200.0  # proposals' worth of shared experience that a document's own is weighed against
 
 
@@ -49,8 +58,8 @@ class Judge:
         """How likely each proposal is right."""
         return known[:, CONF]
 
-    def betas(self, known: Floats, rates: Floats) -> Floats:
-        """How far to tilt; 0 where the gate is shut."""
+    def betas(self, known: Floats, rates: Floats, rows: Array | None = None) -> Floats:
+        """How far to tilt; 0 where the gate is shut. Hints of one row are of one target; None: each of its own."""
         raise NotImplementedError
 
 
@@ -69,7 +78,7 @@ class ConfidenceJudge(Judge):
     def __init__(self, section: Confidence) -> None:
         self.threshold, self.beta = section.threshold, section.beta
 
-    def betas(self, known: Floats, rates: Floats) -> Floats:
+    def betas(self, known: Floats, rates: Floats, rows: Array | None = None) -> Floats:
         return np.where(rates >= self.threshold, self.beta, 0.0)
 
 
@@ -96,8 +105,11 @@ class OddsJudge(Judge):
         q = expit(known[:, Q])
         return (known[:, CONF] * known[:, TOTAL] + self.prior * q) / (known[:, TOTAL] + self.prior)
 
-    def betas(self, known: Floats, rates: Floats) -> Floats:
-        return np.clip(self.shrink * (logit(rates) - known[:, Q]), self.least, self.most)
+    def betas(self, known: Floats, rates: Floats, rows: Array | None = None) -> Floats:
+        target = of_targets(known, rows)
+        rates, q = joint(rates, target), expit(known[:, Q])
+        others = left_by(rates, target) - left_by(q, target)
+        return np.clip(self.shrink * (logit(rates) - known[:, Q] + others), self.least, self.most)
 
 
 class Learned(Section):
@@ -136,9 +148,10 @@ class LearnedJudge(OddsJudge):
     def rates(self, known: Floats, owner: Array) -> Floats:
         return self.own.rates(features(known), owner)
 
-    def betas(self, known: Floats, rates: Floats) -> Floats:
-        betas = super().betas(known, rates)
-        return np.where(gain(rates, expit(known[:, Q]), betas) > self.least_gain, betas, 0.0)
+    def betas(self, known: Floats, rates: Floats, rows: Array | None = None) -> Floats:
+        betas, target = super().betas(known, rates, rows), of_targets(known, rows)
+        expected = gain(joint(rates, target), expit(known[:, Q]), betas, target)
+        return np.where(expected > self.least_gain, betas, 0.0)
 
 
 Gate = Annotated[Confidence | Odds | Learned, Field(discriminator="kind")]
@@ -197,9 +210,37 @@ def features(known: Floats) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def gain(rates: Floats, q: Floats, betas: Floats) -> Floats:
-    """Nats that a tilt is expected to gain."""
-    out: Floats = rates * betas - np.log1p(q * np.expm1(betas))
+def gain(rates: Floats, q: Floats, betas: Floats, target: Array | None = None) -> Floats:
+    """Nats that a tilt, or all of a target's, are expected to gain."""
+    won, z = rates * betas, q * np.expm1(betas)
+    if target is not None:
+        won, z = summed(won, target), summed(z, target)
+    out: Floats = won - np.log1p(z)
+    return out
+
+
+def of_targets(known: Floats, rows: Array | None) -> Array:
+    """Which hints are of one target: numbers from 0 on."""
+    return np.arange(len(known)) if rows is None else np.unique(rows, return_inverse=True)[1]
+
+
+def summed(x: Floats, target: Array) -> Floats:
+    """For every hint the sum over its target's hints."""
+    sums = np.zeros(len(x))
+    np.add.at(sums, target, x)
+    return sums[target]
+
+
+def joint(rates: Floats, target: Array) -> Floats:
+    """Rates of which one at most can be right: where a target's, learned one by one, add up to more, all are cut."""
+    whole, alone = summed(rates, target), np.bincount(target)[target] == 1
+    return np.where(alone, rates, rates * np.minimum(1.0, MOST_TOGETHER / whole))
+
+
+def left_by(p: Floats, target: Array) -> Floats:
+    """ln((1 - p_i) / (1 - sum p)), what the other hints of a hint's target take of its complement; alone 0."""
+    alone, all_ = (np.maximum(1 - x, LEAST_LEFT) for x in (p, summed(p, target)))
+    out: Floats = np.log(alone / all_)
     return out
 
 

@@ -19,10 +19,11 @@ from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor
 
-from pgolf.evaluate.memory.backoff import Counting
+from pgolf.evaluate.memory.backoff import COUNTS, Counting
 from pgolf.evaluate.memory.grams import Followers, tensor
 from pgolf.evaluate.memory.remembering import MemorySection
 from pgolf.evaluate.memory.token_tilt import check_orders
+from pgolf.evaluate.memory.trust import Trust, Trusting
 from pgolf.evaluate.predictor import Ask, Predictor
 
 
@@ -30,6 +31,7 @@ class Ppm(MemorySection):
     kind: Literal["ppm"] = "ppm"
     orders: tuple[int, ...] = (8, 12, 16)  # tokens of a context
     method: Literal["c", "d"] = "d"
+    gate: Trust | None = Trust()
 
     @model_validator(mode="after")
     def _has_orders(self) -> "Ppm":
@@ -40,12 +42,15 @@ class Ppm(MemorySection):
         return PpmPredictor(self, base)
 
 
-class PpmPredictor(Counting):
+class PpmPredictor(Counting, Trusting):
     def __init__(self, section: Ppm, base: Predictor) -> None:
         super().__init__(section, base, section.orders)
         self.by_c = section.method == "c"
+        self.balance = (
+            None if section.gate is None else section.gate.build(len(self.orders) * (len(COUNTS) + 1))
+        )
 
-    def mix(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
+    def believed(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
         rows, vocab = below.shape
         offered = np.zeros((rows, vocab), dtype=bool)
         p, left = np.zeros((rows, vocab)), np.ones(rows)

@@ -35,7 +35,7 @@ CHANGED = 0.25  # change of the hint's log-odds from which on a mixture's propos
 EVENT_COLUMNS: dict[str, str] = {
     "memory": "i1", "pos": "i8", "doc": "i4", "h": "i4", "conf": "f4", "match_len": "i2", "count": "i4", "q": "f4",
     "H": "f4", "beta": "f4", "gated": "?", "hit": "?", "nll_base": "f4", "nll_mixed": "f4", "dloss": "f4",
-    "in_window": "?", "dist": "i8",
+    "in_window": "?", "dist": "i8", "w": "f4",
 }  # fmt: skip
 
 
@@ -170,6 +170,11 @@ class Remembering(Holding):
         """For the log: what the memory proposed for the block that was mixed last, one hint a target at most."""
         raise NotImplementedError
 
+    def weighed(self) -> tuple[Float[Tensor, "targets vocab"], NDArray[np.float64]]:
+        """For the log: what the memory itself made of the block, and how far it was believed, [targets]."""
+        assert self.answered is not None
+        return self.answered[1], np.ones(len(self.answered[1]))
+
     # ----------------------------------------------------------------------------- the protocol
 
     def begin(self, extent: Extent, ranks: Ranks = ALONE) -> None:
@@ -221,7 +226,13 @@ class Remembering(Holding):
         if self.answered is not None:
             with self.clock, torch.inference_mode():
                 self.log.enter(
-                    ask, targets.cpu().numpy(), *self.answered, self.shown(), self.extent.starts, self.GATES
+                    ask,
+                    targets.cpu().numpy(),
+                    *self.answered,
+                    *self.weighed(),
+                    self.shown(),
+                    self.extent.starts,
+                    self.GATES,
                 )
         self.answered = None
 
@@ -262,17 +273,22 @@ class Log:
 
     def __init__(self) -> None:
         self.targets, self.nll_base, self.dloss = 0, 0.0, 0.0  # of all targets, exactly
+        self.dloss_believed = 0.0  # what dloss would be, were the memory always believed
         self.rows: list[dict[str, NDArray]] = []
 
     def enter(
-        self, ask: Ask, targets: Array, below: Tensor, made: Tensor, hints: Hints, starts: Array, gates: bool
-    ) -> None:
+        self, ask: Ask, targets: Array, below: Tensor, made: Tensor, own: Tensor, w: NDArray[np.float64],
+        hints: Hints, starts: Array, gates: bool,
+    ) -> None:  # fmt: skip
         """What a mixture believes of a hint is the probability that it comes to give it."""
         here = torch.from_numpy(targets).to(made.device).unsqueeze(1)
-        base, mixed = (-x.gather(1, here).squeeze(1).double().cpu().numpy() for x in (below, made))
+        base, mixed, believed = (
+            -x.gather(1, here).squeeze(1).double().cpu().numpy() for x in (below, made, own)
+        )
         self.targets += len(targets)
         self.nll_base += float(base.sum())
         self.dloss += float((mixed - base).sum())
+        self.dloss_believed += float((believed - base).sum())
         if not len(hints):
             return
         places = ask.positions()[hints.rows]
@@ -291,6 +307,7 @@ class Log:
             "beta": beta, "gated": gated, "hit": targets[hints.rows] == hints.tokens, "nll_base": base[hints.rows],
             "nll_mixed": mixed[hints.rows], "dloss": (mixed - base)[hints.rows],
             "in_window": hints.last >= np.maximum(window, starts[document]), "dist": places - hints.last,
+            "w": w[hints.rows],
         }  # fmt: skip
         self.rows.append({name: c[kept].astype(EVENT_COLUMNS[name]) for name, c in columns.items()})
 
@@ -304,7 +321,7 @@ def arrays_of(chains: Sequence[Sequence[Log]]) -> Mapping[str, NDArray]:
         out[name] = np.concatenate([np.zeros(0), *parts]).astype(kind)
     order = np.lexsort((out["h"], out["pos"], out["memory"]))
     out = {name: column[order] for name, column in out.items()}
-    for name in ("targets", "nll_base", "dloss"):
+    for name in ("targets", "nll_base", "dloss", "dloss_believed"):
         out[f"total_{name}"] = np.array(
             [sum(getattr(log, name) for log in of) for of in zip(*chains, strict=True)]
         )

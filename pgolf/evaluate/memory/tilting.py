@@ -56,7 +56,7 @@ class Tilting(Remembering):
         known = np.stack([c.astype(np.float64) for c in columns], axis=1)
         owner = self.owners(ask)[hints.rows]
         rates = self.judge.rates(known, owner)
-        betas = self.judge.betas(known, rates)
+        betas = self.judge.betas(known, rates, hints.rows)
         self.proposed, self.known, self.owner = hints.but(rates), known, owner
         if self.share:
             self._keep(ask, hints, known)

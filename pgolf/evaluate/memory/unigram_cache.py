@@ -16,7 +16,9 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pgolf.evaluate.memory.remembering import Hints, MemorySection, Remembering
+from pgolf.evaluate.memory.grams import Array
+from pgolf.evaluate.memory.remembering import Hints, MemorySection
+from pgolf.evaluate.memory.trust import Trust, Trusting
 from pgolf.evaluate.predictor import Ask, Predictor, Scored
 from pgolf.section import RuleBroken
 
@@ -25,6 +27,7 @@ class UnigramCache(MemorySection):
     kind: Literal["unigram_cache"] = "unigram_cache"
     strength: float = Field(0.0, ge=0)  # of counts
     rate: float = Field(0.02, ge=0)  # of the gradient
+    gate: Trust | None = Trust()
 
     @model_validator(mode="after")
     def _has_a_bias(self) -> "UnigramCache":
@@ -40,22 +43,25 @@ class UnigramCache(MemorySection):
         return UnigramCachePredictor(self, base)
 
 
-class UnigramCachePredictor(Remembering):
+class UnigramCachePredictor(Trusting):
     def __init__(self, section: UnigramCache, base: Predictor) -> None:
         super().__init__(section, base)
         self.strength, self.rate = section.strength, section.rate
+        self.balance = None if section.gate is None else section.gate.build(1)
 
     def forget(self) -> None:
+        super().forget()
         self.counts = torch.zeros(1, 1, dtype=torch.float64)  # [slots + 1, vocab], the last is shared
         self.excess = torch.zeros(1, 1, dtype=torch.float64)  # sum of [a came] - p'(a)
         self.gathered = torch.zeros(1, dtype=torch.float64)  # of this round
 
     def opened(self) -> None:
+        super().opened()
         self.counts, self.excess = (
             torch.cat([x.new_zeros(self.slots, x.shape[1]), x[-1:]]) for x in (self.counts, self.excess)
         )
 
-    def mix(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
+    def believed(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
         vocab = below.shape[1]
         if self.counts.shape[1] < vocab:
             self.counts, self.excess = (_widened(x, vocab) for x in (self.counts, self.excess))
@@ -72,6 +78,7 @@ class UnigramCachePredictor(Remembering):
         return made
 
     def tell(self, ask: Ask, targets: Int[Tensor, " targets"]) -> None:
+        super().tell(ask, targets)
         slots = torch.tensor(ask.slots)
         came = torch.zeros_like(self.counts)
         at = slots.repeat_interleave(torch.tensor(ask.wanted))
@@ -82,12 +89,17 @@ class UnigramCachePredictor(Remembering):
             self.gathered = _widened(self.gathered, excess.shape[1]) + excess.sum(0)
 
     def share_out(self, scored: Scored) -> None:
+        super().share_out(scored)
         came = torch.cat([piece[1:] for piece in scored.pieces]).bincount().double()
         parts = [torch.from_numpy(np.asarray(x)) for x in self.ranks.gather(self.gathered.numpy())]
         vocab = max(len(x) for x in (came, *parts, self.counts[-1]))
         self.counts = _widened(self.counts[-1:], vocab) + _widened(came, vocab)
         self.excess = _widened(self.excess[-1:], vocab) + sum(_widened(x, vocab) for x in parts)
         self.gathered = torch.zeros(1, dtype=torch.float64)
+
+    def sureness(self, ask: Ask) -> Array:
+        """One bucket for all, once there is a bias."""
+        return (self.biases != 0).any(1).cpu().numpy().astype(np.int64) - 1
 
     def shown(self) -> Hints:
         """The token of the largest bias."""

@@ -16,6 +16,7 @@ def token_tilt(trial: BaseTrial, at: str) -> TokenTilt:
     return TokenTilt(
         orders=listed(trial, f"{at}.orders", list(ORDERS.values())),
         min_count=trial.suggest_int(f"{at}.min_count", 1, 4),
+        threshold=trial.suggest_float(f"{at}.threshold", 0.0, 0.9),
         hints=trial.suggest_int(f"{at}.hints", 1, 2),
         gate=gate(trial, f"{at}.gate"),
         share_documents=trial.suggest_categorical(f"{at}.share_documents", [False, True]),

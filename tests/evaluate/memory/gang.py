@@ -16,6 +16,7 @@ from pgolf.evaluate.memory.match_model import MatchModel
 from pgolf.evaluate.memory.ppm import Ppm
 from pgolf.evaluate.memory.remembering import arrays_of
 from pgolf.evaluate.memory.token_tilt import TokenTilt
+from pgolf.evaluate.memory.trust import Trust
 from pgolf.evaluate.memory.unigram_cache import UnigramCache
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.ranks import Ranks
@@ -32,6 +33,7 @@ MEMORIES: dict[str, Memory] = {
     "match_model": MatchModel(lengths=(2, 3, 5), **SHARED),
     "backoff": Backoff(orders=(1, 3), discount=0.2, **SHARED),
     "ppm": Ppm(orders=(2, 4), **SHARED),
+    "trust": Backoff(orders=(1, 2), alpha=0.5, document=False, gate=Trust(share_rate=0.05), **SHARED),
     "context_mixing": ContextMixing(orders=(1, 2), **SHARED),
     "unigram_cache": UnigramCache(strength=0.1, rate=0.05, **SHARED),
     "chain": TokenTilt(orders=(3,), base=Knn(), **SHARED),

@@ -12,7 +12,11 @@ P = np.array([0.2, 0.1, 0.1, 0.05, 0.05, 0.1, 0.2, 0.1, 0.1])
 
 
 class TestBackoff(MemoryLaws):
-    SECTIONS = (Backoff(orders=(1, 2, 4), alpha=2.0), Backoff(orders=(2, 3), alpha=0.0, discount=0.6))
+    SECTIONS = (
+        Backoff(orders=(1, 2, 4), alpha=2.0),
+        Backoff(orders=(1, 2, 4), gate=None),
+        Backoff(orders=(2, 3), alpha=0.0, discount=0.6),
+    )
 
 
 def by_recursion(section: Backoff, known: list[int], inputs: list[int], orders: list[int]) -> np.ndarray:
@@ -33,7 +37,7 @@ def by_recursion(section: Backoff, known: list[int], inputs: list[int], orders: 
 ])  # fmt: skip
 def test_it_is_the_recursion(section):
     ids = text(3)
-    got = np.exp(drive(section.build(table(P)), ids, DOCUMENTS).answers)
+    got = np.exp(drive(section.but(gate=None).build(table(P)), ids, DOCUMENTS).answers)
     for target, known, inputs in targets(ids):
         expected = by_recursion(section, known, inputs, sorted(section.orders))
         assert np.allclose(got[target], expected, rtol=1e-9)
@@ -42,7 +46,7 @@ def test_it_is_the_recursion(section):
 def test_a_worked_example():
     """After 2 came 3 twice and 4 once; alpha 1: (2 + p) / 4 for 3."""
     ids = np.array([1, 2, 3, 2, 3, 2, 4, 2, 5, 5, 5, 5, 5])
-    section = Backoff(orders=(1,), alpha=1.0)
+    section = Backoff(orders=(1,), alpha=1.0, gate=None)
     got = np.exp(drive(section.build(table(P)), ids, DOCUMENTS.but(chunk=7)).answers)[8]
     assert got[3] == pytest.approx((2 + P[3]) / 4)
     assert got[4] == pytest.approx((1 + P[4]) / 4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from pgolf.evaluate.memory.gate import Confidence, Learned, Logistic, Odds, expit, gain, logit
+from pgolf.evaluate.memory.gate import Confidence, Learned, Logistic, Odds, expit, gain, joint, logit, summed
 
 
 def known(conf: float, total: float, q: float, length: float = 4, entropy: float = 2.0) -> np.ndarray:
@@ -105,6 +105,78 @@ def test_the_learned_gate_acts_on_expected_gain_alone():
     pays = gain(rates, expit(k[:, 3]), best) > 0.01
     assert 0.1 < pays.mean() < 0.95
     assert np.array_equal(judge.betas(k, rates), np.where(pays, best, 0))
+
+
+def several(seed: int, hints: int, rates_up_to: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is known of the hints of 40 targets, their rates and their rows."""
+    drawn = np.random.default_rng(seed)
+    r, q = (drawn.dirichlet(np.ones(hints + 1), 40)[:, :hints] * rates_up_to for _ in range(2))
+    rows = np.repeat(np.arange(40) * 3, hints)  # rows without hints lie between
+    k = np.repeat(known(0.5, 10, 0.5), len(rows), axis=0)
+    k[:, 3] = logit(q.ravel())
+    return k, r.ravel(), rows
+
+
+@pytest.mark.parametrize("hints", [2, 3, 4])
+def test_hints_of_one_target_are_tilted_together_as_far_as_pays_most(hints):
+    """Against the numeric optimum of the expected gain, which is KL between which hint comes and which was expected."""
+    k, rates, rows = several(hints, hints)
+    q = expit(k[:, 3])
+    betas = Odds(shrink=1.0, beta_max=50.0, negative=True).build().betas(k, rates, rows)
+    for row in np.unique(rows)[:12]:
+        of = rows == row
+        r_, q_ = rates[of], q[of]
+
+        def loss(beta: np.ndarray, r_: np.ndarray = r_, q_: np.ndarray = q_) -> float:
+            return float(np.log1p(q_ @ np.expm1(beta)) - r_ @ beta)
+
+        best = minimize(loss, np.zeros(hints), tol=1e-12)
+        p, prior = np.append(r_, 1 - r_.sum()), np.append(q_, 1 - q_.sum())
+        assert loss(betas[of]) == pytest.approx(best.fun, abs=1e-8)
+        assert loss(betas[of]) == pytest.approx(-(p @ np.log(p / prior)), rel=1e-9)
+        assert np.allclose(betas[of], best.x, atol=1e-3)
+        assert np.allclose(gain(r_, q_, betas[of], np.zeros(hints, dtype=np.int64)), -best.fun, atol=1e-8)
+
+
+def test_tilted_together_hints_come_to_their_rates():
+    """And everything else keeps its proportions in what is left."""
+    k, rates, rows = several(7, 3)
+    betas = Odds(shrink=1.0, beta_max=50.0, negative=True).build().betas(k, rates, rows)
+    raised = expit(k[:, 3]) * np.exp(betas)
+    target = rows // 3
+    left = 1 - summed(expit(k[:, 3]), target)
+    assert np.allclose(raised / (left + summed(raised, target)), rates, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gate", [Odds(negative=True), Learned(), Confidence(threshold=0.3)])
+def test_a_hint_alone_is_tilted_as_ever(gate):
+    """To the last bit, whatever rows it is on."""
+    judge, k = gate.build(), many()
+    rates = judge.rates(k, OWN.repeat(len(k)))
+    assert np.array_equal(judge.betas(k, rates, 2 * np.arange(len(k))), judge.betas(k, rates))
+
+
+def test_rates_that_add_up_to_more_than_one_are_cut():
+    k, rates, rows = several(1, 2)
+    many_ = np.minimum(rates * 4, 0.99)
+    target = rows // 3
+    cut = joint(many_, target)
+    assert (summed(many_, target) > 1).any() and (summed(cut, target) < 1).all()
+    assert np.array_equal(joint(rates, target), rates)
+    assert np.isfinite(Odds(negative=True).build().betas(k, many_, rows)).all()
+
+
+def test_the_learned_gate_opens_for_what_hints_gain_together():
+    """All of a target's or none; there are targets that pay only together."""
+    k, rates, rows = several(3, 2, rates_up_to=0.2)
+    judge = Learned(least_gain=0.02).build()
+    betas = judge.betas(k, rates, rows)
+    free = Learned(least_gain=0.0).build().betas(k, rates, rows)
+    pays = gain(rates, expit(k[:, 3]), free, rows // 3) > 0.02
+    assert 0.1 < pays.mean() < 0.9
+    assert np.array_equal(betas, np.where(pays, free, 0.0))
+    apart = gain(rates, expit(k[:, 3]), free) > 0.02
+    assert (pays & ~(summed(apart.astype(float), rows // 3) > 0)).any()
 
 
 def test_a_gate_that_was_misled_learns_it():

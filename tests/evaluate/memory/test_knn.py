@@ -15,14 +15,14 @@ from tests.nets import network, small, stream
 
 
 class TestKnn(MemoryLaws):
-    SECTIONS = (Knn(), Knn(mix=0.5, sharpness=3.0, care=1.0, window=5))
+    SECTIONS = (Knn(), Knn(gate=None), Knn(mix=0.5, sharpness=3.0, care=1.0, window=5))
     SHARES = False
 
 
 @pytest.mark.parametrize("section", [Knn(mix=0.3, sharpness=4.0, care=0.5), Knn(window=7)])
 def test_it_is_the_kernel_over_scored_states(section):
     ids = text(4)
-    got = np.exp(remembered(section, ids).answers)
+    got = np.exp(remembered(section.but(gate=None), ids).answers)
     plain = np.exp(drive(CHEAP, ids, DOCUMENTS).answers)
     for target, known, inputs in targets(ids):
         begin = target - len(inputs)

@@ -11,7 +11,7 @@ P = np.array([0.3, 0.1, 0.15, 0.15, 0.2, 0.1])
 
 
 class TestPpm(MemoryLaws):
-    SECTIONS = (Ppm(orders=(1, 2, 3)), Ppm(orders=(2, 4), method="c"))
+    SECTIONS = (Ppm(orders=(1, 2, 3)), Ppm(orders=(1, 3), gate=None), Ppm(orders=(2, 4), method="c"))
 
 
 def by_escapes(section: Ppm, known: list[int], inputs: list[int]) -> np.ndarray:
@@ -38,7 +38,7 @@ def by_escapes(section: Ppm, known: list[int], inputs: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("orders", [(1,), (1, 2), (2, 3, 5)])
 def test_it_is_escaping_from_context_to_context(method, orders):
     """On an alphabet so small that contexts come to offer all of it."""
-    section, ids = Ppm(orders=orders, method=method), text(4, 240, vocab=6)
+    section, ids = Ppm(orders=orders, method=method, gate=None), text(4, 240, vocab=6)
     got = np.exp(drive(section.build(table(P)), ids, DOCUMENTS).answers)
     for target, known, inputs in targets(ids):
         assert np.allclose(got[target], by_escapes(section, known, inputs), rtol=1e-9)
@@ -47,5 +47,7 @@ def test_it_is_escaping_from_context_to_context(method, orders):
 def test_where_everything_was_offered_nothing_escapes():
     """After 2 came every token of three (0 and 1 among them)."""
     ids = np.array([1, 2, 0, 2, 2, 2, 1, 2, 0, 2, 0])
-    got = np.exp(drive(Ppm(orders=(1,)).build(table([0.2, 0.3, 0.5])), ids, DOCUMENTS.but(chunk=40)).answers)
+    got = np.exp(
+        drive(Ppm(orders=(1,), gate=None).build(table([0.2, 0.3, 0.5])), ids, DOCUMENTS.but(chunk=40)).answers
+    )
     assert np.abs(got[1:].sum(1) - 1).max() < 1e-12

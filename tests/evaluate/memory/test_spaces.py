@@ -15,13 +15,34 @@ def trials(number: int):
     return (study.ask() for _ in range(number))
 
 
-@pytest.mark.parametrize("name", [*SPACES, "gate"])
+@pytest.mark.parametrize("name", [*SPACES, "gate", "trust"])
 def test_a_space_makes_valid_sections_below_its_path(name):
     space = getattr(importlib.import_module(f"search_spaces.evaluate.memory.{name}"), name)
     for trial in trials(30):
         section = space(trial, "some.path")
-        assert type(section).model_validate(section.plain()) == section
+        assert section is None or type(section).model_validate(section.plain()) == section
         assert all(p.startswith("some.path.") for p in trial.params)
+
+
+def test_the_gates_of_all_memories_are_searched():
+    gated: dict[str, set[bool]] = {}
+    asked = set()
+    for trial in trials(400):
+        if (memory := memories(trial, "memory")) is not None:
+            gated.setdefault(memory.kind, set()).add(getattr(memory, "gate", None) is None)
+            asked |= trial.params.keys()
+    assert {kind for kind, off in gated.items() if len(off) == 2} == {
+        "backoff",
+        "ppm",
+        "unigram_cache",
+        "knn",
+    }
+    assert {
+        "memory.gate.belief",
+        "memory.gate.share_rate",
+        "memory.threshold",
+        "memory.gate.threshold",
+    } <= asked
 
 
 def test_the_choice_reaches_every_memory_and_none():

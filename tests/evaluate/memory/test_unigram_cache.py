@@ -18,6 +18,7 @@ class TestUnigramCache(MemoryLaws):
     SECTIONS = (
         UnigramCache(rate=0.1),
         UnigramCache(strength=0.3, rate=0.0),
+        UnigramCache(rate=0.1, gate=None),
         UnigramCache(strength=0.2, rate=0.05),
     )
 
@@ -33,7 +34,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def test_it_is_counts_and_a_gradient():
-    ids, section = text(3), UnigramCache(strength=0.3, rate=0.1)
+    ids, section = text(3), UnigramCache(strength=0.3, rate=0.1, gate=None)
     got = np.exp(drive(section.build(table(P)), ids, DOCUMENTS).answers)
     starts = [*np.flatnonzero(ids == BOS).tolist(), len(ids) - 1]
     for begin, end in pairwise(starts):
@@ -51,7 +52,9 @@ def test_it_is_counts_and_a_gradient():
 
 def test_rounds_count_for_those_after_them():
     ids = text(4)
-    section = UnigramCache(strength=0.5, rate=0.0, document=False, share_documents=True, round_tokens=ROUND)
+    section = UnigramCache(
+        strength=0.5, rate=0.0, gate=None, document=False, share_documents=True, round_tokens=ROUND
+    )
     seen = drive(section.build(table(P)), ids, DOCUMENTS)
     for target in range(1, len(ids)):
         earlier = ids[1:][seen.rounds[1:] < seen.rounds[target]]
