@@ -66,7 +66,7 @@ SPACES = [
     for area, names in {
         "data": ["coprime_stride", "loader", "packed", "sequential", "shuffled_windows", "tokenizer"],
         "evaluate": ["adaptation", "blocks", "document_chunks", "sliding", "varlen"],
-        "evaluate.ttt": ["adapter_optimizer", "document_lora", "phased", "stream_sgd"],
+        "evaluate.ttt": ["row_optimizer", "document_lora", "phased", "stream_sgd"],
         "model": [
             "asymmetric_softcap",
             "attention",

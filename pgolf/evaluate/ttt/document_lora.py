@@ -38,7 +38,7 @@ from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.past import FactorsOf, Past, advanced
 from pgolf.evaluate.predictor import Ask, Extent, Holding, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
-from pgolf.evaluate.ttt.adapter_optimizer import AdamW, AdapterOptimizer, Part
+from pgolf.evaluate.ttt.row_optimizer import AdamW, RowOptimizer, Part
 from pgolf.model.adapter import MATRICES, Factors
 from pgolf.model.gpt import Gpt
 from pgolf.section import RuleBroken, Section
@@ -58,7 +58,7 @@ class DocumentLora(Section):
     local_lr_mult: float = Field(1.0, gt=0)  # of lr
     cosine: bool = False  # whether the rate falls to 0 over a document, by the targets it has
     grad_steps: int = Field(1, ge=1)  # steps on each chunk
-    optimizer: AdapterOptimizer = AdamW()
+    optimizer: RowOptimizer = AdamW()
     warm_a: bool = False
     upper: int | None = Field(None, ge=0)  # executions that have adapters, from the last one down; None: all
     cache_lower: bool = False

@@ -3,7 +3,7 @@
 from optuna.trial import BaseTrial
 
 from pgolf.evaluate.ttt.document_lora import DocumentLora, Target
-from search_spaces.evaluate.ttt.adapter_optimizer import adapter_optimizer
+from search_spaces.evaluate.ttt.row_optimizer import row_optimizer
 from search_spaces.listed import listed
 
 TARGETS: dict[str, tuple[Target, ...]] = {  # in the records' words
@@ -26,6 +26,6 @@ def document_lora(trial: BaseTrial, at: str, warm: bool = False) -> DocumentLora
         lr=trial.suggest_float(f"{at}.lr", 3e-5, 1e-2, log=True),
         cosine=trial.suggest_categorical(f"{at}.cosine", [False, True]),
         grad_steps=trial.suggest_int(f"{at}.grad_steps", 1, 3),
-        optimizer=adapter_optimizer(trial, f"{at}.optimizer"),
+        optimizer=row_optimizer(trial, f"{at}.optimizer"),
         warm_a=warm and trial.suggest_categorical(f"{at}.warm_a", [False, True]),
     )

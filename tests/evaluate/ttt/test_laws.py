@@ -21,6 +21,10 @@ ORDERS = {
     "phased-longest": "reordered_carry",
     "phased-alone": "stream",
     "stream": "stream",
+    "stream-fine": "stream",
+    "stream-adamw": "stream",
+    "stream-rmsprop": "stream",
+    "stream-muon": "stream",
     "stream-documents": "stream",
 }
 INDEPENDENT = [name for name, order in ORDERS.items() if order == "document_independent"]

@@ -1,11 +1,11 @@
-"""Which optimizer adapters of documents step by, and its ranges."""
+"""Which optimizer adapters and networks step by at test time, and its ranges."""
 
 from optuna.trial import BaseTrial
 
-from pgolf.evaluate.ttt.adapter_optimizer import AdamW, AdapterOptimizer, Momentum, RmsProp, RowMuon
+from pgolf.evaluate.ttt.row_optimizer import AdamW, RowOptimizer, Momentum, RmsProp, RowMuon
 
 
-def adapter_optimizer(trial: BaseTrial, at: str) -> AdapterOptimizer:
+def row_optimizer(trial: BaseTrial, at: str) -> RowOptimizer:
     kind = trial.suggest_categorical(f"{at}.kind", ["adamw", "rmsprop", "sgd", "muon"])
     if kind in ("sgd", "muon"):
         momentum = trial.suggest_float(f"{at}.momentum", 0.0, 0.95)
