@@ -34,6 +34,11 @@ class Phased(DescentSection):
     def needs_documents(self) -> bool:
         return self.lora is not None
 
+    @property
+    def by_lengths(self) -> list[str]:
+        """Its own rates fall over what was scored."""
+        return [] if self.lora is None else [f"lora.{name}" for name in self.lora.by_lengths]
+
     def must_fit(self, executions: int, blocks: int) -> None:
         super().must_fit(executions, blocks)
         if self.lora is not None:

@@ -16,6 +16,7 @@ class StreamSgd(DescentSection):
     """A chunk is what is scored between two trainings."""
 
     needs_documents: ClassVar[bool] = False
+    by_lengths: ClassVar[list[str]] = ["lr"]  # falls over all chunks of the stream, whose number is known before
     kind: Literal["stream_sgd"] = "stream_sgd"
 
     def build(self, base: Neural) -> "StreamSgdPredictor":

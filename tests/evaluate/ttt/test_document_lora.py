@@ -183,7 +183,7 @@ def test_a_warm_a_stays_in_its_slot_and_all_else_begins_anew():
     assert len(predictor.values) == 2
 
 
-KEPT = [LORA.but(upper=2), LORA.but(upper=0), LORA.but(upper=3, targets=("v", "down"), grad_steps=2)]
+KEPT = [LORA.but(upper=2), LORA.but(upper=0, targets=("head",)), LORA.but(upper=3, targets=("v", "down"), grad_steps=2)]
 
 
 @pytest.mark.parametrize("section", KEPT, ids=["two", "head", "three"])
@@ -200,7 +200,7 @@ def test_kept_states_saw_what_has_fallen_out_of_the_window():
     near, far = 33, 66
     changed = TOKENS.copy()
     changed[near] = changed[near] % 20 + 2
-    still = LORA.but(upper=2, targets=("head",), lr=1e-12)
+    still = LORA.but(targets=("head",), lr=1e-12)
     for section, sees in ((still, False), (still.but(cache_lower=True), True)):
         before, after = (scored(chunks(section), tokens).nll for tokens in (TOKENS, changed))
         assert (np.abs(before - after)[far] > 1e-6) == sees
@@ -225,8 +225,11 @@ def test_states_are_computed_once_a_position():
 def test_more_layers_than_there_are_cannot_adapt():
     with pytest.raises(ConfigError, match="upper=4 at most"):
         chunks(LORA.but(upper=5)).predictor(net())
-    with pytest.raises(ValidationError, match="the head alone"):
-        LORA.but(upper=0, targets=("k",))
+    for targets in (("k",), LORA.targets):
+        with pytest.raises(ValidationError, match="the head alone"):
+            LORA.but(upper=0, targets=targets)
+    with pytest.raises(ValidationError, match="for the head alone none has"):
+        LORA.but(upper=2, targets=("head",))
     with pytest.raises(ValidationError, match="below the adapters"):
         LORA.but(cache_lower=True)
 
