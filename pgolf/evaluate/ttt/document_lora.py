@@ -13,10 +13,10 @@ state to the raw logits. The records' "o" and "mlp" adapters were other than tha
 MLP, which read the block's normalized input. Here there is one forward, the network's own, and its matrices are
 adapted where they are.
 
-`upper` leaves adapters to the last executions alone, 0 of them to the head alone, which then is the one target. What lies below does not change
-while a document is scored, so `cache_lower` lets every position through it once (pgolf.evaluate.past): exact in a
-document's first `context` positions; from there on positions are seen as they were when they came, when their own
-context still was there.
+`upper` leaves adapters to the last executions alone, 0 of them to the head alone, which then is the one target.
+What lies below does not change while a document is scored, so `cache_lower` lets every position through it once
+(pgolf.evaluate.past): exact in a document's first `context` positions; from there on positions are seen as they were
+when they came, when their own context still was there.
 
 `warm_a` keeps A from one document to the next in the same slot of a batch, with B and the optimizer begun anew:
 documents then depend on one another, in the order of the batches (PR 1767).
@@ -38,7 +38,7 @@ from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.past import FactorsOf, Past, advanced
 from pgolf.evaluate.predictor import Ask, Extent, Holding, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
-from pgolf.evaluate.ttt.row_optimizer import AdamW, RowOptimizer, Part
+from pgolf.evaluate.ttt.row_optimizer import AdamW, Part, RowOptimizer
 from pgolf.model.adapter import MATRICES, Factors
 from pgolf.model.gpt import Gpt
 from pgolf.section import RuleBroken, Section

@@ -1,4 +1,4 @@
-"""Full-parameter SGD on the stream: every chunk is scored, then trained on (PR 461, 549, 1413, 1493).
+"""Full-parameter SGD on the stream, or what else steps: every chunk is scored, then trained on (PR 461, 549, 1413, 1493).
 
 After the windows of a chunk are scored, `epochs` passes over it (descent.py) at a rate that falls by a cosine over the
 stream's chunks. The optimizer lives through the stream; the last chunk is not trained on.
@@ -16,7 +16,7 @@ class StreamSgd(DescentSection):
     """A chunk is what is scored between two trainings."""
 
     needs_documents: ClassVar[bool] = False
-    by_lengths: ClassVar[list[str]] = ["lr"]  # falls over all chunks of the stream, whose number is known before
+    by_lengths: ClassVar[list[str]] = ["lr"]  # it falls over all chunks, the stream's to come included
     kind: Literal["stream_sgd"] = "stream_sgd"
 
     def build(self, base: Neural) -> "StreamSgdPredictor":

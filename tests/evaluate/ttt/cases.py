@@ -11,9 +11,9 @@ from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask
 from pgolf.evaluate.scorer import Scores, score
 from pgolf.evaluate.sliding import Sliding
-from pgolf.evaluate.ttt.row_optimizer import AdamW, RmsProp, RowMuon
 from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.evaluate.ttt.phased import Phased
+from pgolf.evaluate.ttt.row_optimizer import AdamW, RmsProp, RowMuon
 from pgolf.evaluate.ttt.stream_sgd import StreamSgd
 from pgolf.model.gpt import Gpt, GptConfig
 from pgolf.model.recurrence import Recurrence

@@ -15,9 +15,9 @@ from pgolf.errors import ConfigError
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
-from pgolf.evaluate.ttt.row_optimizer import Momentum, RmsProp, RowMuon
 from pgolf.evaluate.ttt.document_lora import AdapterSet, DocumentLora
 from pgolf.evaluate.ttt.phased import Phased
+from pgolf.evaluate.ttt.row_optimizer import Momentum, RmsProp, RowMuon
 from pgolf.model.gpt import Gpt
 from tests.evaluate.ttt.cases import EVERYWHERE, LENGTHS, LORA, STARTS, TOKENS, chunks, looped, net, scored
 from tests.evaluate.ttt.slow_optimizers import optimizer
@@ -138,7 +138,9 @@ def test_a_warm_a_is_the_twin_that_follows_the_batches(given, rows):
     cold = scored(mode.but(ttt=section.but(warm_a=False)))
     first = order[:rows]
     moved = {d for d in order if not np.allclose(*(n[span(d)] for n in (got.nll, cold.nll)), atol=1e-5)}
-    assert moved == {d for d in order if d not in first and LENGTHS[d] > mode.chunk}, "a first chunk sees no A"
+    assert moved == {d for d in order if d not in first and LENGTHS[d] > mode.chunk}, (
+        "a first chunk sees no A"
+    )
     assert (got.audit().order, cold.audit().order) == ("reordered_carry", "document_independent")
 
 
@@ -183,7 +185,11 @@ def test_a_warm_a_stays_in_its_slot_and_all_else_begins_anew():
     assert len(predictor.values) == 2
 
 
-KEPT = [LORA.but(upper=2), LORA.but(upper=0, targets=("head",)), LORA.but(upper=3, targets=("v", "down"), grad_steps=2)]
+KEPT = [
+    LORA.but(upper=2),
+    LORA.but(upper=0, targets=("head",)),
+    LORA.but(upper=3, targets=("v", "down"), grad_steps=2),
+]
 
 
 @pytest.mark.parametrize("section", KEPT, ids=["two", "head", "three"])

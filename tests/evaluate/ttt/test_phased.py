@@ -12,8 +12,18 @@ from pgolf.evaluate.scorer import score
 from pgolf.evaluate.ttt.phased import Phased
 from pgolf.formats.ledger import Kind, of_kind
 from tests.evaluate.ttt.cases import (
-    ADAMW, LENGTHS, LORA, MUON, PHASED, STARTS, TOKENS, chunks, net, scored, usual,
-)  # fmt: skip
+    ADAMW,
+    LENGTHS,
+    LORA,
+    MUON,
+    PHASED,
+    STARTS,
+    TOKENS,
+    chunks,
+    net,
+    scored,
+    usual,
+)
 from tests.evaluate.ttt.slow_optimizers import optimizer
 from tests.evaluate.ttt.test_stream_sgd import descend
 

@@ -26,7 +26,9 @@ def nats(built: Gpt, begin: int, end: int) -> torch.Tensor:
     return F.cross_entropy(logits, row[0, 1:], reduction="none")
 
 
-def descend(built: Gpt, section: DescentSection, steps: torch.optim.Optimizer, chunk: range, lr: float) -> None:
+def descend(
+    built: Gpt, section: DescentSection, steps: torch.optim.Optimizer, chunk: range, lr: float
+) -> None:
     """Epochs over a chunk of inputs, `rows` sequences a step."""
     steps.param_groups[0]["lr"] = lr
     trained = [p for group in steps.param_groups for p in group["params"]]
