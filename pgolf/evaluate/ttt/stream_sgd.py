@@ -1,4 +1,4 @@
-"""Full-parameter SGD on the stream, or what else steps: every chunk is scored, then trained on (PR 461, 549, 1413, 1493).
+"""Full-parameter descent on the stream: every chunk is scored, then trained on (SGD: PR 461, 549, 1413, 1493).
 
 After the windows of a chunk are scored, `epochs` passes over it (descent.py) at a rate that falls by a cosine over the
 stream's chunks. The optimizer lives through the stream; the last chunk is not trained on.
