@@ -28,7 +28,15 @@ STAGES = (
     "train",
 )
 PYTHON_FOLDERS = {"pgolf", "search_spaces", "cluster", "services", "tests", "benchmarks"}
-BASES = ("Source", "Mode", "Sgd", "MemorySection", "QuantizerSection", "GroupedQuantizer", "RowGrid")
+BASES = (
+    "Source",
+    "Mode",
+    "DescentSection",
+    "MemorySection",
+    "QuantizerSection",
+    "GroupedQuantizer",
+    "RowGrid",
+)
 SPACE_ELSEWHERE = {
     "evaluate/memory/byte_ppm": "outside the rules: nothing searches it",
     "evaluate/memory/paid_prefix": "outside the rules: nothing searches it",

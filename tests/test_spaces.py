@@ -3,18 +3,29 @@
 import importlib
 import inspect
 import json
+from collections import defaultdict
 
 import optuna
 import pytest
 
 from pgolf.errors import ConfigError
+from pgolf.evaluate.document_chunks import DocumentChunks
+from pgolf.evaluate.sliding import Sliding
+from pgolf.evaluate.ttt.document_lora import DocumentLora
+from pgolf.evaluate.ttt.phased import Phased
+from pgolf.evaluate.ttt.row_optimizer import RowMuon
+from pgolf.evaluate.ttt.stream_sgd import StreamSgd
+from pgolf.evaluate.varlen import Varlen
 from pgolf.model.recurrence import Recurrence
 from pgolf.recipes import laptop_baseline, laptop_late
+from pgolf.records import pr1855
 from pgolf.run import RunConfig, parse_config
 from pgolf.section import Section
 from pgolf.train.loop import Train
 from search_spaces import rounds
+from search_spaces.evaluate.evaluation import evaluation
 from search_spaces.replay import replay
+from search_spaces.rounds import parameter_golf
 from search_spaces.rounds.laptop import ROUND, space
 from search_spaces.warm import params_of
 
@@ -28,14 +39,14 @@ GIVEN = {  # what the round hands to a space beside the trial and its path
     "data.sp_bpe": {"sizes": (512, 1024)},
     "data.sp_official": {"sizes": (512, 1024)},
     "data.tokenizer": {"sizes": (512, 1024), "kinds": ("sp_bpe", "sp_official", "case_ops", "case_marks")},
-    "evaluate.adaptation": {"trained": 256, "documents": 900},
+    "evaluate.adaptation": {"trained": 256, "documents": 900, "executions": 4, "stored": 3},
     "evaluate.blocks": {"trained": 256},
-    "evaluate.document_chunks": {"trained": 256},
-    "evaluate.evaluation": {"trained": 256, "documents": 900},
+    "evaluate.document_chunks": {"trained": 256, "carries": True},
+    "evaluate.evaluation": {"trained": 256, "documents": 900, "executions": 4, "stored": 1},
     "evaluate.sliding": {"trained": 256},
-    "evaluate.ttt.document_lora": {"warm": True},
-    "evaluate.ttt.phased": {"trained": 256, "documents": 900},
-    "evaluate.ttt.stream_sgd": {"trained": 256},
+    "evaluate.ttt.document_lora": {"executions": 4},
+    "evaluate.ttt.phased": {"trained": 256, "documents": 900, "executions": 4},
+    "evaluate.ttt.stream_sgd": {"trained": 256, "stored": 3},
     "evaluate.varlen": {"trained": 256},
     "model.attention": {"heads": 4, "frontier_layers": 3},
     "model.factored_embedding": {"width": 64},
@@ -65,8 +76,8 @@ SPACES = [
     f"{area}.{name}"
     for area, names in {
         "data": ["coprime_stride", "loader", "packed", "sequential", "shuffled_windows", "tokenizer"],
-        "evaluate": ["adaptation", "blocks", "document_chunks", "sliding", "varlen"],
-        "evaluate.ttt": ["adapter_optimizer", "document_lora", "phased", "stream_sgd"],
+        "evaluate": ["adaptation", "blocks", "document_chunks", "evaluation", "sliding", "varlen"],
+        "evaluate.ttt": ["row_optimizer", "document_lora", "phased", "stream_sgd"],
         "model": [
             "asymmetric_softcap",
             "attention",
@@ -222,6 +233,49 @@ def test_a_warm_start_is_exactly_its_recipe(recipe):
     rebuilt = replay(space, params)
     assert rebuilt.digest == recipe().digest
     assert rebuilt.but(name=recipe.__name__) == recipe()
+
+
+@pytest.mark.parametrize(("executions", "stored"), [(4, 3), (1, 1)])
+def test_evaluations_of_every_kind_are_offered_and_none_that_a_network_refuses(executions, stored):
+    seen: dict[str, set[object]] = defaultdict(set)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(1500):
+        trial = study.ask()
+        mode = evaluation(trial, "evaluate", 256, 900, executions, stored)
+        if mode.ttt is not None:
+            mode.ttt.must_fit(executions, stored)
+        for path, value in trial.params.items():
+            seen[path.removeprefix("evaluate.")].add(value)
+            seen[f"{mode.kind}.{path.removeprefix('evaluate.')}"].add(value)
+    assert seen["kind"] == {"sliding", "blocks", "varlen", "document_chunks"}
+    assert all(seen[f"{kind}.ttt.on"] == {False, True} for kind in seen["kind"])
+    for kind in ("sliding", "document_chunks"):
+        assert seen[f"{kind}.ttt.optimizer.kind"] == {"adamw", "rmsprop", "sgd", "muon"}
+    assert seen["order"] == {"stream", "longest"}
+    for at in ("ttt", "ttt.lora"):
+        assert seen[f"{at}.warm_a"] == seen[f"{at}.cache_lower"] == seen[f"{at}.upper.on"] == {False, True}
+        assert {1, executions} <= seen[f"{at}.upper"]
+        assert len(seen[f"{at}.local_lr_mult"]) > 1
+    assert seen["ttt.freeze_first"] == set(range(min(2, stored - 1) + 1))
+
+
+PHASES = Phased(phases=1, lora=DocumentLora(local_lr_mult=0.75, warm_a=True))  # PR 2014, its targets aside
+PUBLISHED = {
+    "pr1413": Sliding(context=2048, stride=64, ttt=StreamSgd()),
+    "pr999": Sliding(
+        context=2048, stride=64, ttt=StreamSgd(lr=1e-3, optimizer=RowMuon(newton_schulz_steps=3))
+    ),
+    "pr2014": DocumentChunks(context=3072, short_chunks=((256, 8), (2000, 24)), order="longest", ttt=PHASES),
+    "upper": DocumentChunks(context=2048, ttt=DocumentLora(upper=4, cache_lower=True)),
+    "diagnostic": Varlen(context=2048),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_evaluations_are_points_of_the_competitions_space(name):
+    config = pr1855().but(data=parameter_golf.DATA, evaluate=PUBLISHED[name])
+    assert replay(parameter_golf.space, params_of(parameter_golf.space, config)).evaluate == PUBLISHED[name]
 
 
 @pytest.mark.parametrize(("change", "where"), [

@@ -52,6 +52,11 @@ class DocumentChunks(Mode):
         return self
 
     @property
+    def by_lengths(self) -> list[str]:
+        own = {"short_chunks": bool(self.short_chunks), "order": self.order == "longest" and self.adaptive}
+        return [*(name for name, reads in own.items() if reads), *super().by_lengths]
+
+    @property
     def described(self) -> str:
         return f"documents in chunks of {self.chunk}, windows of {self.context}"
 

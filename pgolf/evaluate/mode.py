@@ -70,6 +70,15 @@ class Mode(Section):
         return [m.OUTSIDE_RULES for m in chain if m.OUTSIDE_RULES is not None]
 
     @property
+    def by_lengths(self) -> list[str]:
+        """The settings by which scores depend on how long documents, or the stream, will turn out to be.
+
+        Lawful, since an evaluator knows the lengths beforehand; but such scores do not predict where a document
+        ends. Where documents are longer than the context, their last window, which ends with them, is one more.
+        """
+        return [] if self.ttt is None else [f"ttt.{name}" for name in self.ttt.by_lengths]
+
+    @property
     def described(self) -> str:
         """The windows in a few words."""
         raise NotImplementedError

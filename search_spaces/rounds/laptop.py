@@ -30,16 +30,24 @@ def space(trial: BaseTrial) -> RunConfig:
     base = laptop_baseline()
     context = base.train.context
     quantize, calibrate = quantizer(trial, "quantize", context)
+    model = gpt(trial, "model", layers=(2, 6), width=(64, 128, 32), heads=4)
     return base.but(
         name="laptop",
         data=PythonStdlib(tokenizer=tokenizer(trial, "data.tokenizer", (512, 1024, 2048))),
-        model=gpt(trial, "model", layers=(2, 6), width=(64, 128, 32), heads=4),
+        model=model,
         optim=optim(trial, "optim"),
         train=budget(trial, "train", base.train, tokens=TRAIN_TOKENS, batches=(512, 1024, 2048, 4096)),
         quantize=quantize,
         calibrate=calibrate,
         pack=packer(trial, "pack"),
-        evaluate=evaluation(trial, "evaluate", context, documents=DOCUMENTS),
+        evaluate=evaluation(
+            trial,
+            "evaluate",
+            context,
+            documents=DOCUMENTS,
+            executions=len(model.order()),
+            stored=len(set(model.uses())),
+        ),
     )
 
 

@@ -57,7 +57,15 @@ def space(trial: BaseTrial) -> RunConfig:
         quantize=quantize,
         calibrate=calibrate,
         pack=packer(trial, "pack"),
-        evaluate=evaluation(trial, "evaluate", 2048, documents=50_000, finest=32),
+        evaluate=evaluation(
+            trial,
+            "evaluate",
+            2048,
+            documents=50_000,
+            executions=len(model.order()),
+            stored=len(set(model.uses())),
+            finest=32,
+        ),
     )
 
 

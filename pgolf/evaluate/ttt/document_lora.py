@@ -13,10 +13,10 @@ state to the raw logits. The records' "o" and "mlp" adapters were other than tha
 MLP, which read the block's normalized input. Here there is one forward, the network's own, and its matrices are
 adapted where they are.
 
-`upper` leaves adapters to the last executions alone, 0 of them to the head alone. What lies below does not change
-while a document is scored, so `cache_lower` lets every position through it once (pgolf.evaluate.past): exact in a
-document's first `context` positions; from there on positions are seen as they were when they came, when their own
-context still was there.
+`upper` leaves adapters to the last executions alone, 0 of them to the head alone, which then is the one target.
+What lies below does not change while a document is scored, so `cache_lower` lets every position through it once
+(pgolf.evaluate.past): exact in a document's first `context` positions; from there on positions are seen as they were
+when they came, when their own context still was there.
 
 `warm_a` keeps A from one document to the next in the same slot of a batch, with B and the optimizer begun anew:
 documents then depend on one another, in the order of the batches (PR 1767).
@@ -38,7 +38,7 @@ from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.past import FactorsOf, Past, advanced
 from pgolf.evaluate.predictor import Ask, Extent, Holding, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
-from pgolf.evaluate.ttt.adapter_optimizer import AdamW, AdapterOptimizer, Part
+from pgolf.evaluate.ttt.row_optimizer import AdamW, Part, RowOptimizer
 from pgolf.model.adapter import MATRICES, Factors
 from pgolf.model.gpt import Gpt
 from pgolf.section import RuleBroken, Section
@@ -58,7 +58,7 @@ class DocumentLora(Section):
     local_lr_mult: float = Field(1.0, gt=0)  # of lr
     cosine: bool = False  # whether the rate falls to 0 over a document, by the targets it has
     grad_steps: int = Field(1, ge=1)  # steps on each chunk
-    optimizer: AdapterOptimizer = AdamW()
+    optimizer: RowOptimizer = AdamW()
     warm_a: bool = False
     upper: int | None = Field(None, ge=0)  # executions that have adapters, from the last one down; None: all
     cache_lower: bool = False
@@ -73,16 +73,28 @@ class DocumentLora(Section):
 
     @model_validator(mode="after")
     def _something_adapts(self) -> "DocumentLora":
-        if self.upper == 0 and HEAD not in self.targets:
+        if self.upper == 0 and self.targets != (HEAD,):
             raise RuleBroken(
-                "with upper=0 the head alone adapts", f"targets={self.targets}", "targets=[head]"
+                "with upper=0 the head alone adapts", f"targets={self.targets}", "targets=[head], or upper=1"
             )
+        if self.upper and self.targets == (HEAD,):
+            raise RuleBroken(
+                "upper counts executions that have adapters, and for the head alone none has",
+                f"upper={self.upper}, targets={self.targets}", "upper=null, or a matrix among the targets",
+            )  # fmt: skip
         if self.cache_lower and self.upper is None and self.targets != (HEAD,):
             raise RuleBroken(
                 "cache_lower keeps what lies below the adapters", "upper=null: there are adapters everywhere",
                 "upper=4, or targets=[head]",
             )  # fmt: skip
         return self
+
+    @property
+    def by_lengths(self) -> list[str]:
+        """Its settings that read where documents end before they are scored to there: rates fall to the end, and
+        whose A a document begins with is the order of batches, longest ones first."""
+        own = {"cosine": self.cosine, "warm_a": self.warm_a}
+        return [name for name, reads in own.items() if reads]
 
     def must_fit(self, executions: int, blocks: int) -> None:
         """Raises ConfigError if a network of so many executions and stored blocks cannot be adapted so."""

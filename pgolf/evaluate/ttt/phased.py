@@ -1,9 +1,9 @@
 """Phases: rounds of documents, and between them the whole network learns from all that was scored (PR 1610, 1626).
 
 The first `prefix_documents` documents, or `prefix_tokens` targets, are scored in `phases` rounds of about equal
-size. After each of them SGD (sgd.py) goes over everything that was scored so far, once a chunk, at a rate that
-falls by a cosine over the phase's chunks, with a momentum that begins at rest and from the weights as they are by
-then; then everything that is left is scored. Documents adapt by `lora` meanwhile, which begins anew in every phase.
+size. After each of them a descent (descent.py) goes over everything that was scored so far, once a chunk, at a rate
+that falls by a cosine over the phase's chunks, with an optimizer that begins at rest and from the weights as they are
+by then; then everything that is left is scored. Documents adapt by `lora` meanwhile, which begins anew in every phase.
 
 Which documents come first is the mode's `order`. In the records they were the longest ones, and of those scored
 the set that was trained on depended on which rank was faster; here it is everything that was scored, every time.
@@ -16,11 +16,11 @@ from pydantic import Field
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent, Holding, Predictor, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
+from pgolf.evaluate.ttt.descent import Descent, DescentSection
 from pgolf.evaluate.ttt.document_lora import DocumentLora
-from pgolf.evaluate.ttt.sgd import Descent, Sgd
 
 
-class Phased(Sgd):
+class Phased(DescentSection):
     kind: Literal["phased"] = "phased"
     rows: int = Field(16, ge=1)
     epochs: int = Field(1, ge=1)
@@ -33,6 +33,11 @@ class Phased(Sgd):
     @property
     def needs_documents(self) -> bool:
         return self.lora is not None
+
+    @property
+    def by_lengths(self) -> list[str]:
+        """Its own rates fall over what was scored."""
+        return [] if self.lora is None else [f"lora.{name}" for name in self.lora.by_lengths]
 
     def must_fit(self, executions: int, blocks: int) -> None:
         super().must_fit(executions, blocks)

@@ -1,7 +1,7 @@
-"""Full-parameter SGD on the stream: every chunk is scored, then trained on (PR 461, 549, 1413, 1493).
+"""Full-parameter descent on the stream: every chunk is scored, then trained on (SGD: PR 461, 549, 1413, 1493).
 
-After the windows of a chunk are scored, `epochs` passes over it (sgd.py) at a rate that falls by a cosine over the
-stream's chunks. The momentum lives through the stream; the last chunk is not trained on.
+After the windows of a chunk are scored, `epochs` passes over it (descent.py) at a rate that falls by a cosine over the
+stream's chunks. The optimizer lives through the stream; the last chunk is not trained on.
 """
 
 from typing import ClassVar, Literal
@@ -9,13 +9,14 @@ from typing import ClassVar, Literal
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Extent, Holding, Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
-from pgolf.evaluate.ttt.sgd import Descent, Sgd
+from pgolf.evaluate.ttt.descent import Descent, DescentSection
 
 
-class StreamSgd(Sgd):
+class StreamSgd(DescentSection):
     """A chunk is what is scored between two trainings."""
 
     needs_documents: ClassVar[bool] = False
+    by_lengths: ClassVar[list[str]] = ["lr"]  # it falls over all chunks, the stream's to come included
     kind: Literal["stream_sgd"] = "stream_sgd"
 
     def build(self, base: Neural) -> "StreamSgdPredictor":

@@ -4,9 +4,11 @@ from optuna.trial import BaseTrial
 
 from pgolf.evaluate.ttt.phased import Phased
 from search_spaces.evaluate.ttt.document_lora import document_lora
+from search_spaces.evaluate.ttt.row_optimizer import rate, row_optimizer
 
 
-def phased(trial: BaseTrial, at: str, trained: int, documents: int) -> Phased:
+def phased(trial: BaseTrial, at: str, trained: int, documents: int, executions: int) -> Phased:
+    optimizer = row_optimizer(trial, f"{at}.optimizer")
     fewest = max(documents // 100, 4)
     adapts = trial.suggest_categorical(f"{at}.lora.on", [False, True])
     return Phased(
@@ -14,7 +16,8 @@ def phased(trial: BaseTrial, at: str, trained: int, documents: int) -> Phased:
         prefix_documents=trial.suggest_int(f"{at}.prefix_documents", fewest, 8 * fewest, log=True),
         sequence_tokens=trained,
         epochs=trial.suggest_int(f"{at}.epochs", 1, 3),
-        lr=trial.suggest_float(f"{at}.lr", 3e-4, 5e-3, log=True),
+        lr=rate(trial, f"{at}.lr", 3e-4, 5e-3, optimizer),
+        optimizer=optimizer,
         parameters=trial.suggest_categorical(f"{at}.parameters", ["all", "no_embedding", "scalars"]),
-        lora=document_lora(trial, f"{at}.lora") if adapts else None,
+        lora=document_lora(trial, f"{at}.lora", executions) if adapts else None,
     )

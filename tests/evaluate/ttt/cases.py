@@ -11,9 +11,9 @@ from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.predictor import Ask
 from pgolf.evaluate.scorer import Scores, score
 from pgolf.evaluate.sliding import Sliding
-from pgolf.evaluate.ttt.adapter_optimizer import RmsProp
 from pgolf.evaluate.ttt.document_lora import DocumentLora
 from pgolf.evaluate.ttt.phased import Phased
+from pgolf.evaluate.ttt.row_optimizer import AdamW, RmsProp, RowMuon
 from pgolf.evaluate.ttt.stream_sgd import StreamSgd
 from pgolf.model.gpt import Gpt, GptConfig
 from pgolf.model.recurrence import Recurrence
@@ -22,6 +22,7 @@ from tests.nets import network, small, stream
 TOKENS = stream(2, 120, 6)[0].numpy().astype(np.uint16)
 COUNTS = np.where(TOKENS == 1, 0, TOKENS % 5 + 1).astype(np.uint16)
 STARTS = starts_of(TOKENS)
+LENGTHS = np.diff([*STARTS, len(TOKENS) - 1])
 
 SGD = {"sequence_tokens": 12, "rows": 2, "lr": 0.05}
 LORA = DocumentLora(rank=3, alpha=4.0, lr=0.01)
@@ -32,6 +33,13 @@ def chunks(ttt: object = None, **changes: object) -> DocumentChunks:
     return DocumentChunks.model_validate({"context": 16, "chunk": 6, "rows": 3, "ttt": ttt} | changes)
 
 
+def fine(**changes: object) -> Sliding:
+    """Windows of the stream in so many batches that two ranks have some each."""
+    return Sliding(context=16, stride=2, ttt=StreamSgd.model_validate(SGD | {"chunk_tokens": 40} | changes))
+
+
+ADAMW = AdamW(beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=1.0)
+MUON = RowMuon(momentum=0.8, newton_schulz_steps=3, weight_decay=0.5)
 PHASED = Phased(**SGD, chunk_tokens=24, phases=2, prefix_documents=5, lora=LORA)
 MODES: dict[str, Mode] = {
     "lora": chunks(LORA),
@@ -43,6 +51,10 @@ MODES: dict[str, Mode] = {
     "phased-longest": chunks(PHASED, order="longest"),
     "phased-alone": chunks(PHASED.but(lora=None, prefix_tokens=60, epochs=2)),
     "stream": Sliding(context=16, stride=4, ttt=StreamSgd(**SGD, chunk_tokens=40)),
+    "stream-fine": fine(),
+    "stream-adamw": fine(optimizer=ADAMW, lr=0.01),
+    "stream-rmsprop": fine(optimizer=RmsProp(beta2=0.9, eps=1e-3, weight_decay=0.5), lr=0.003),
+    "stream-muon": fine(optimizer=MUON, lr=0.02),
     "stream-documents": chunks(
         StreamSgd(**SGD, chunk_tokens=40, freeze_first=1, parameters="no_embedding", clip_norm=99.0)
     ),

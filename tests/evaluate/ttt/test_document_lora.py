@@ -1,5 +1,7 @@
 """Adapters of documents against a twin that takes one document at a time, with dense matrices and torch.optim."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,12 @@ from pgolf.errors import ConfigError
 from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.sliding import Sliding
-from pgolf.evaluate.ttt.adapter_optimizer import Momentum, RmsProp
 from pgolf.evaluate.ttt.document_lora import AdapterSet, DocumentLora
 from pgolf.evaluate.ttt.phased import Phased
+from pgolf.evaluate.ttt.row_optimizer import Momentum, RmsProp, RowMuon
 from pgolf.model.gpt import Gpt
-from tests.evaluate.ttt.cases import EVERYWHERE, LORA, STARTS, TOKENS, chunks, looped, net, scored
+from tests.evaluate.ttt.cases import EVERYWHERE, LENGTHS, LORA, STARTS, TOKENS, chunks, looped, net, scored
+from tests.evaluate.ttt.slow_optimizers import optimizer
 from tests.nets import VOCAB, everything, small
 
 
@@ -45,8 +48,13 @@ def unrolled(built: Gpt) -> Gpt:
     return flat
 
 
-def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
-    """Nats by target: each document alone, every chunk from a whole new forward."""
+def slow(
+    built: Gpt, section: DocumentLora, mode: DocumentChunks, batches: Sequence[Sequence[int]] | None = None
+) -> np.ndarray:
+    """Nats by target: each document alone, every chunk from a whole new forward.
+
+    With `batches`, a document begins with the A that the last one in its place of a batch left behind.
+    """
     flat, nll, initial = unrolled(built), np.zeros(len(TOKENS)), AdapterSet(built, section)
     first = initial.initial().unsqueeze(0)
     names = [
@@ -57,11 +65,15 @@ def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
     ]
     headed = Headed(flat)
     base = dict(headed.named_parameters())
-    ends = [*STARTS[1:], len(TOKENS) - 1]
-    for start, end in zip(STARTS, ends, strict=True):
+    left = {}  # of a place in a batch the A
+    order = [[d] for d in range(len(STARTS))] if batches is None else batches
+    for place, document in (pair for batch in order for pair in enumerate(batch)):
+        start, end = STARTS[document], STARTS[document] + LENGTHS[document]
         a = [part.of(first)[0].clone().requires_grad_() for part in initial.a]
+        if batches is not None:
+            a = left.setdefault(place, a)
         b = [part.of(first)[0].clone().requires_grad_() for part in initial.b]
-        steps = optimizer(section, [*a, *b])
+        steps = optimizer(section.optimizer, [*a, *b], section.lr * section.local_lr_mult, [*a, *b])
         chunk = mode.chunk_of(int(end - start))
         for begin in range(start, end, chunk):  # inputs begin .. until - 1
             until = min(begin + chunk, end)
@@ -87,17 +99,6 @@ def slow(built: Gpt, section: DocumentLora, mode: DocumentChunks) -> np.ndarray:
     return nll
 
 
-def optimizer(section: DocumentLora, weights: list[torch.Tensor]) -> torch.optim.Optimizer:
-    lr, given = section.lr * section.local_lr_mult, section.optimizer
-    if given.kind == "adamw":
-        betas = given.beta1, given.beta2
-        return torch.optim.AdamW(weights, lr, betas=betas, eps=given.eps, weight_decay=given.weight_decay)
-    if given.kind == "rmsprop":
-        return torch.optim.RMSprop(weights, lr, alpha=given.beta2, eps=given.eps)
-    assert given.kind == "sgd"
-    return torch.optim.SGD(weights, lr, momentum=given.momentum)
-
-
 SECTIONS = {
     "adamw": LORA,
     "momenta": LORA.but(optimizer=LORA.optimizer.but(beta1=0.8, weight_decay=2.0), local_lr_mult=0.75),
@@ -108,6 +109,8 @@ SECTIONS = {
     "head": LORA.but(targets=("head",)),
     "upper": LORA.but(upper=2, targets=("k", "up", "head")),
     "queries": LORA.but(targets=("q",), optimizer=RmsProp(eps=1e-6)),
+    "muon": EVERYWHERE.but(optimizer=RowMuon(momentum=0.5, weight_decay=1.0), lr=0.02),
+    "muon-steps": LORA.but(optimizer=RowMuon(newton_schulz_steps=3), lr=0.02, grad_steps=2, cosine=True),
 }
 
 
@@ -119,6 +122,31 @@ def test_it_is_the_twin_that_takes_one_document_at_a_time(name):
     assert np.abs(got - expected).max() < 2e-4
     assert abs(got - expected).mean() < 1e-5
     assert np.abs(got - scored(mode.plain_mode).nll).max() > 0.01
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("given", [LORA.optimizer, RowMuon()], ids=["adamw", "muon"])
+def test_a_warm_a_is_the_twin_that_follows_the_batches(given, rows):
+    """Longest documents first, `rows` together: each goes on from the A that its place was left with."""
+    section = LORA.but(warm_a=True, optimizer=given)
+    order = np.argsort(-LENGTHS, kind="stable").tolist()
+    batches = [order[at : at + rows] for at in range(0, len(order), rows)]
+    mode = chunks(section, context=24, rows=rows)
+    got, expected = scored(mode), slow(net(), section, mode, batches)
+    assert np.abs(got.nll - expected).max() < 2e-4
+    assert np.abs(got.nll - expected).mean() < 1e-5
+    cold = scored(mode.but(ttt=section.but(warm_a=False)))
+    first = order[:rows]
+    moved = {d for d in order if not np.allclose(*(n[span(d)] for n in (got.nll, cold.nll)), atol=1e-5)}
+    assert moved == {d for d in order if d not in first and LENGTHS[d] > mode.chunk}, (
+        "a first chunk sees no A"
+    )
+    assert (got.audit().order, cold.audit().order) == ("reordered_carry", "document_independent")
+
+
+def span(document: int) -> slice:
+    """Where its scores are."""
+    return slice(STARTS[document] + 1, STARTS[document] + LENGTHS[document] + 1)
 
 
 def test_a_batch_is_its_documents_one_at_a_time():
@@ -157,7 +185,11 @@ def test_a_warm_a_stays_in_its_slot_and_all_else_begins_anew():
     assert len(predictor.values) == 2
 
 
-KEPT = [LORA.but(upper=2), LORA.but(upper=0), LORA.but(upper=3, targets=("v", "down"), grad_steps=2)]
+KEPT = [
+    LORA.but(upper=2),
+    LORA.but(upper=0, targets=("head",)),
+    LORA.but(upper=3, targets=("v", "down"), grad_steps=2),
+]
 
 
 @pytest.mark.parametrize("section", KEPT, ids=["two", "head", "three"])
@@ -174,7 +206,7 @@ def test_kept_states_saw_what_has_fallen_out_of_the_window():
     near, far = 33, 66
     changed = TOKENS.copy()
     changed[near] = changed[near] % 20 + 2
-    still = LORA.but(upper=2, targets=("head",), lr=1e-12)
+    still = LORA.but(targets=("head",), lr=1e-12)
     for section, sees in ((still, False), (still.but(cache_lower=True), True)):
         before, after = (scored(chunks(section), tokens).nll for tokens in (TOKENS, changed))
         assert (np.abs(before - after)[far] > 1e-6) == sees
@@ -199,8 +231,11 @@ def test_states_are_computed_once_a_position():
 def test_more_layers_than_there_are_cannot_adapt():
     with pytest.raises(ConfigError, match="upper=4 at most"):
         chunks(LORA.but(upper=5)).predictor(net())
-    with pytest.raises(ValidationError, match="the head alone"):
-        LORA.but(upper=0, targets=("k",))
+    for targets in (("k",), LORA.targets):
+        with pytest.raises(ValidationError, match="the head alone"):
+            LORA.but(upper=0, targets=targets)
+    with pytest.raises(ValidationError, match="for the head alone none has"):
+        LORA.but(upper=2, targets=("head",))
     with pytest.raises(ValidationError, match="below the adapters"):
         LORA.but(cache_lower=True)
 

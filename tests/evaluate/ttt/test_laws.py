@@ -21,6 +21,10 @@ ORDERS = {
     "phased-longest": "reordered_carry",
     "phased-alone": "stream",
     "stream": "stream",
+    "stream-fine": "stream",
+    "stream-adamw": "stream",
+    "stream-rmsprop": "stream",
+    "stream-muon": "stream",
     "stream-documents": "stream",
 }
 INDEPENDENT = [name for name, order in ORDERS.items() if order == "document_independent"]
@@ -141,3 +145,36 @@ def test_the_network_that_was_given_is_left_as_it_was(name):
     for key, p in built.named_parameters():
         assert torch.equal(p, before[key]) and p.grad is None
     assert torch.is_grad_enabled()
+
+
+BY_LENGTHS = {
+    "lora-everywhere": ["short_chunks"],
+    "lora-cosine": ["ttt.cosine"],
+    "lora-warm": ["ttt.warm_a"],
+    "phased-longest": ["order"],
+}
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-lower", "phased", "phased-alone", *BY_LENGTHS])
+def test_a_mode_says_what_goes_by_the_lengths_of_documents(name):
+    """The second document, of 23 tokens, goes on over the next three: its scores so far change with that or not."""
+    mode, end, joined = MODES[name].but(context=128, rows=1), STARTS[2], TOKENS.copy()
+    joined[STARTS[2:5]] = 2
+    moved = np.abs(scored(mode, joined).nll[:end] - scored(mode).nll[:end]).max()
+    assert mode.by_lengths == BY_LENGTHS.get(name, [])
+    assert (moved > 1e-4) == (name in BY_LENGTHS)
+
+
+@pytest.mark.parametrize("name", ["lora", "phased", "stream", "stream-documents"])
+def test_a_mode_says_what_goes_by_the_length_of_the_stream(name):
+    """It goes on with as many documents again: scores before them change with that or not."""
+    tokens, mode = np.tile(TOKENS, 2), MODES[name]
+    many = len(tokens) - mode.context
+    moved = np.abs(scored(mode, np.tile(TOKENS, 4)).nll[:many] - scored(mode, tokens).nll[:many]).max()
+    assert mode.by_lengths == (["ttt.lr"] if name.startswith("stream") else [])
+    assert (moved > 1e-4) == name.startswith("stream")
+
+
+def test_what_adapters_read_of_lengths_is_said_by_phases_and_an_order_that_nothing_follows_is_not():
+    assert chunks(PHASED.but(lora=PHASED.lora.but(cosine=True))).by_lengths == ["ttt.lora.cosine"]
+    assert chunks(order="longest").by_lengths == []

@@ -1,4 +1,4 @@
-"""Phases against a twin: rounds scored from weights that plain SGD left behind."""
+"""Phases against a twin: rounds scored from weights that plain descent left behind."""
 
 import math
 
@@ -11,10 +11,21 @@ from pgolf.evaluate.predictor import Extent
 from pgolf.evaluate.scorer import score
 from pgolf.evaluate.ttt.phased import Phased
 from pgolf.formats.ledger import Kind, of_kind
-from tests.evaluate.ttt.cases import LORA, PHASED, STARTS, TOKENS, chunks, net, scored, usual
+from tests.evaluate.ttt.cases import (
+    ADAMW,
+    LENGTHS,
+    LORA,
+    MUON,
+    PHASED,
+    STARTS,
+    TOKENS,
+    chunks,
+    net,
+    scored,
+    usual,
+)
+from tests.evaluate.ttt.slow_optimizers import optimizer
 from tests.evaluate.ttt.test_stream_sgd import descend
-
-LENGTHS = np.diff([*STARTS, len(TOKENS) - 1])
 
 
 def slow(section: Phased, plain: DocumentChunks) -> np.ndarray:
@@ -33,7 +44,9 @@ def slow(section: Phased, plain: DocumentChunks) -> np.ndarray:
         if end == len(STARTS):
             return nll
         built.requires_grad_(True)
-        steps = torch.optim.SGD(built.parameters(), lr=1.0, momentum=section.momentum)
+        names = dict(built.named_parameters())
+        matrices = [p for name, p in names.items() if name.endswith("weight") and name.startswith("blocks.")]
+        steps = optimizer(section.optimizer, names.values(), 1.0, matrices)
         sequences = -(-until // width)
         together = section.chunk_tokens // width
         count = -(-sequences // together)
@@ -45,8 +58,10 @@ def slow(section: Phased, plain: DocumentChunks) -> np.ndarray:
     return nll
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": None, "epochs": 2}, {"phases": 1, "chunk_tokens": 10_000}],
-                         ids=["usual", "alone", "one"])  # fmt: skip
+@pytest.mark.parametrize("changes", [
+    {}, {"lora": None, "epochs": 2}, {"phases": 1, "chunk_tokens": 10_000},
+    {"optimizer": ADAMW, "lr": 0.01}, {"optimizer": MUON, "lr": 0.02},
+], ids=["usual", "alone", "one", "adamw", "muon"])  # fmt: skip
 def test_it_is_the_twin(changes):
     section = PHASED.but(**changes)
     got, expected = scored(chunks(section)).nll, slow(section, chunks())

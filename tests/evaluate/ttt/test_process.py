@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pgolf.errors import InfeasibleTrial
+from pgolf.evaluate.sliding import Sliding
 from pgolf.evaluate.stage import EVALUATE
 from pgolf.formats.blob import ARTIFACT, read_artifact
 from pgolf.fresh import run_alone
@@ -14,11 +15,13 @@ from pgolf.runtime import Runtime
 from pgolf.stage import Artifact, Store
 from tests.evaluate.ttt.cases import LORA, PHASED, chunks
 
+STREAM = {"kind": "stream_sgd", "chunk_tokens": 100, "sequence_tokens": 32}
 ADAPTIVE = {
     "lora": chunks(LORA.but(targets=("k", "up", "head"))),
     "lower": chunks(LORA.but(upper=2, cache_lower=True, optimizer={"kind": "muon"})),
     "phased": chunks(PHASED),
-    "stream": chunks({"kind": "stream_sgd", "chunk_tokens": 100, "sequence_tokens": 32}),
+    "muon": Sliding(context=16, stride=8, ttt={**STREAM, "optimizer": {"kind": "muon", "weight_decay": 0.1}}),
+    "stream": chunks(STREAM),
 }
 
 

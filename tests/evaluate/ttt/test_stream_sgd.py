@@ -10,11 +10,13 @@ from torch.nn import functional as F
 from pgolf.data.starts import document_starts
 from pgolf.errors import ConfigError
 from pgolf.evaluate.predictor import Extent
-from pgolf.evaluate.ttt.sgd import Sgd
+from pgolf.evaluate.ttt.descent import DescentSection
+from pgolf.evaluate.ttt.row_optimizer import Momentum
 from pgolf.evaluate.ttt.stream_sgd import StreamSgd
 from pgolf.model.gpt import Gpt
 from pgolf.model.roles import Role
 from tests.evaluate.ttt.cases import MODES, SGD, TOKENS, net, scored, usual
+from tests.evaluate.ttt.slow_optimizers import optimizer
 
 
 def nats(built: Gpt, begin: int, end: int) -> torch.Tensor:
@@ -24,7 +26,9 @@ def nats(built: Gpt, begin: int, end: int) -> torch.Tensor:
     return F.cross_entropy(logits, row[0, 1:], reduction="none")
 
 
-def descend(built: Gpt, section: Sgd, steps: torch.optim.Optimizer, chunk: range, lr: float) -> None:
+def descend(
+    built: Gpt, section: DescentSection, steps: torch.optim.Optimizer, chunk: range, lr: float
+) -> None:
     """Epochs over a chunk of inputs, `rows` sequences a step."""
     steps.param_groups[0]["lr"] = lr
     trained = [p for group in steps.param_groups for p in group["params"]]
@@ -49,7 +53,8 @@ def slow(section: StreamSgd, context: int, stride: int) -> np.ndarray:
         and (section.parameters != "no_embedding" or built.roles[name] is not Role.EMBEDDING)
         and (section.parameters != "scalars" or built.roles[name] in (Role.CONTROL, Role.GATE))
     ]  # fmt: skip
-    steps = torch.optim.SGD(trained, lr=1.0, momentum=section.momentum)
+    matrices = [names[name] for name in names if name.endswith("weight") and name.startswith("blocks.")]
+    steps = optimizer(section.optimizer, trained, 1.0, matrices)
     inputs, at, chunk, begun = len(TOKENS) - 1, 0, 0, 0
     ends = list(range(section.chunk_tokens, inputs, section.chunk_tokens))
     scored_by = [*range(context, inputs, stride)]  # of all windows but the last
@@ -69,8 +74,11 @@ def slow(section: StreamSgd, context: int, stride: int) -> np.ndarray:
 SECTIONS = {
     "usual": MODES["stream"].ttt,
     "frozen": MODES["stream"].ttt.but(freeze_first=2, epochs=1),
-    "no-embedding": MODES["stream"].ttt.but(parameters="no_embedding", momentum=0.0),
+    "no-embedding": MODES["stream"].ttt.but(parameters="no_embedding", optimizer=Momentum(momentum=0.0)),
     "scalars": MODES["stream"].ttt.but(parameters="scalars", clip_norm=0.1),
+    "decay": MODES["stream"].ttt.but(optimizer=Momentum(momentum=0.5, weight_decay=0.5)),
+    **{kind: MODES[f"stream-{kind}"].ttt for kind in ("adamw", "rmsprop", "muon")},
+    "muon-scalars": MODES["stream-muon"].ttt.but(parameters="scalars"),
 }
 
 

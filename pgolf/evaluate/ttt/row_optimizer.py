@@ -1,9 +1,10 @@
-"""How adapters of documents step: many documents at once, none of which knows of another.
+"""How what is learned at test time steps: many rows at once, none of which knows of another.
 
     w <- w (1 - lr weight_decay) - lr u
 
-with u what a gradient g makes. Everything has a row for every document. The records' AdamW has beta1 = 0: steps of
-nearly one size, whatever the gradient's (PR 1530). Biases are corrected by the document's own count of steps.
+with u what a gradient g makes. A row is a document's adapters, or all that is trained of a network. The records'
+AdamW has beta1 = 0: steps of nearly one size, whatever the gradient's (PR 1530). Biases are corrected by the row's
+own count of steps.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from pgolf.section import Section
 
 
 class Part(NamedTuple):
-    """Where a matrix lies in a document's row."""
+    """Where a matrix lies in a row."""
 
     begin: int
     rows: int
@@ -29,12 +30,12 @@ class Part(NamedTuple):
     def end(self) -> int:
         return self.begin + self.rows * self.cols
 
-    def of(self, values: Float[Tensor, "documents weights"]) -> Float[Tensor, "documents rows cols"]:
+    def of(self, values: Float[Tensor, "n weights"]) -> Float[Tensor, "n rows cols"]:
         """A view of the matrices."""
         return values[:, self.begin : self.end].unflatten(1, (self.rows, self.cols))
 
 
-Rows = Float[Tensor, "documents weights"]
+Rows = Float[Tensor, "n weights"]
 
 
 class AdamW(Section):
@@ -52,7 +53,7 @@ class AdamW(Section):
         return 2 if self.beta1 else 1
 
     def update(self, g: Rows, moments: Sequence[Rows], count: int, parts: Sequence[Part]) -> Rows:
-        """u at the document's step `count`, from 1 on; moments are changed."""
+        """u at the rows' step `count`, from 1 on; moments are changed."""
         v = moments[0].mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         root = (v / (1 - self.beta2**count)).sqrt_().add_(self.eps)
         if not self.beta1:
@@ -84,11 +85,14 @@ class Momentum(Section):
     weight_decay: float = Field(0.0, ge=0)
 
     def update(self, g: Rows, moments: Sequence[Rows], count: int, parts: Sequence[Part]) -> Rows:
-        return moments[0].mul_(self.momentum).add_(g)
+        return torch.add(g, moments[0], alpha=self.momentum, out=moments[0])
 
 
 class RowMuon(Section):
-    """v <- momentum v + g;  u = sqrt(max(1, rows / cols)) orthogonalized (g + momentum v), for each matrix."""
+    """v <- momentum v + g;  u = sqrt(max(1, rows / cols)) orthogonalized (g + momentum v), for each matrix.
+
+    What lies in no matrix steps by u = g + momentum v.
+    """
 
     moments: ClassVar[int] = 1
     kind: Literal["muon"] = "muon"
@@ -105,4 +109,4 @@ class RowMuon(Section):
         return u
 
 
-AdapterOptimizer = Annotated[AdamW | RmsProp | Momentum | RowMuon, Field(discriminator="kind")]
+RowOptimizer = Annotated[AdamW | RmsProp | Momentum | RowMuon, Field(discriminator="kind")]

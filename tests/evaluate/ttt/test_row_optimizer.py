@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pgolf.evaluate.ttt.adapter_optimizer import AdamW, Momentum, Part, RmsProp, RowMuon
+from pgolf.evaluate.ttt.row_optimizer import AdamW, Momentum, Part, RmsProp, RowMuon
 from pgolf.optim.orthogonalizer import orthogonalize
 
 PARTS = [Part(0, 2, 3), Part(6, 4, 1)]

@@ -1,16 +1,20 @@
 """Gradient descent on the network's own parameters over scored text, shared by what does it now and then.
 
-    v <- momentum v + clip(mean gradient of CE, clip_norm)        w <- w - lr v
+    g = clip(mean gradient of CE, clip_norm)        w <- w (1 - lr weight_decay) - lr u(g)
 
 over disjoint sequences, `rows` of them a step, `epochs` passes over a chunk of them. Documents are islands, as in
 training. What is adapted is the dequantized copy in float32, which never goes back to its grid; `begin` restores it.
-Ranks share the sequences of a step and add up their gradients, so all of them hold the same weights. AdamW in place
-of SGD destroys these networks (PR 1045, 526).
+Ranks share the sequences of a step and add up their gradients, so all of them hold the same weights.
+
+u is any of the adapters' optimizers (row_optimizer.py), to which all parameters are one row: momentum, unless said
+otherwise. Muon (PR 999) takes the matrices that it takes in training; tables and vectors step by its momentum.
+AdamW at the rates of SGD destroys these networks (PR 1045, 526): its steps have one size, whatever the gradient's.
 """
 
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -25,14 +29,16 @@ from pgolf.errors import ConfigError, Infeasible, InfeasibleTrial
 from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
+from pgolf.evaluate.ttt.row_optimizer import Momentum, Part, RowOptimizer
 from pgolf.model.roles import Role
 from pgolf.section import Section
 
+ORTHOGONALIZED = (Role.ATTENTION, Role.MLP, Role.PROJECTION)  # by Muon, as in training
 AT_ONCE = 16_384  # positions of a forward
 Piece = tuple[int, Tensor]  # where it begins in the stream, and its tokens
 
 
-class Sgd(Section):
+class DescentSection(Section):
     """A subclass says when, and over what."""
 
     chunk_tokens: int = Field(32_768, ge=1)  # targets that a learning rate is for
@@ -40,7 +46,7 @@ class Sgd(Section):
     rows: int = Field(32, ge=1)  # sequences a step
     epochs: int = Field(3, ge=1)
     lr: float = Field(0.005, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    optimizer: RowOptimizer = Momentum()
     clip_norm: float = Field(1.0, gt=0)
     parameters: Literal["all", "no_embedding", "scalars"] = "all"
     freeze_first: int = Field(0, ge=0)  # stored blocks that stay as they are
@@ -64,19 +70,27 @@ class Sgd(Section):
 class Descent:
     """A network on its way down: a copy, which `base` predicts by from here on. The one that was given stays."""
 
-    def __init__(self, section: Sgd, base: Neural) -> None:
+    def __init__(self, section: DescentSection, base: Neural) -> None:
         self.section, self.artifact = section, dict(base.network.named_parameters())
         base.network = network = self.network = deepcopy(base.network).requires_grad_(False)
         frozen = section.frozen(len(network.blocks))
-        self.trained = [
-            p
+        trained = {
+            name: p
             for name, p in network.named_parameters()
             if not name.startswith(frozen) and _chosen(section.parameters, network.roles[name])
-        ]
+        }
+        self.trained = list(trained.values())
         if not self.trained:
             raise ConfigError("evaluate.ttt leaves parameters to learn",
                               f"freeze_first={section.freeze_first}, parameters={section.parameters}: none are left",
                               "freeze_first=0, or parameters=all")  # fmt: skip
+        self.sizes = [p.numel() for p in self.trained]
+        begins = accumulate(self.sizes, initial=0)
+        self.matrices = [
+            Part(at, *p.shape)
+            for at, (name, p) in zip(begins, trained.items(), strict=False)
+            if network.roles[name] in ORTHOGONALIZED
+        ]
 
     def begin(self, ranks: Ranks = ALONE) -> None:
         """From the artifact's weights, at rest."""
@@ -97,8 +111,10 @@ class Descent:
         self.told = joined
 
     def rest(self) -> None:
-        """Forget the momentum."""
-        self.velocity: Tensor | None = None
+        """Forget what the optimizer remembers."""
+        weights, device = sum(self.sizes), self.network.device
+        self.moments = [torch.zeros(1, weights, device=device) for _ in range(self.section.optimizer.moments)]
+        self.steps = 0
 
     def sequences(self) -> list[Int[Tensor, " _"]]:
         """Training sequences of what was told: each holds one token more than it has targets."""
@@ -123,16 +139,16 @@ class Descent:
         if not math.isfinite(norm):
             raise InfeasibleTrial(Infeasible(reason="diverged", measured=None, limit=self.section.clip_norm))
         g *= min(1.0, self.section.clip_norm / (norm + 1e-6))
-        self.velocity = g if self.velocity is None else g.add_(self.velocity, alpha=self.section.momentum)
-        parts = self.velocity.split([p.numel() for p in self.trained])
-        for p, v in zip(self.trained, parts, strict=True):
-            p.sub_(v.view_as(p), alpha=lr)
+        optimizer, self.steps = self.section.optimizer, self.steps + 1
+        u = optimizer.update(g.unsqueeze(0), self.moments, self.steps, self.matrices)
+        for p, step in zip(self.trained, u[0].split(self.sizes), strict=True):
+            p.mul_(1 - lr * optimizer.weight_decay).sub_(step.view_as(p), alpha=lr)
 
     def _gradient(self, sequences: Sequence[Int[Tensor, " _"]]) -> Float[Tensor, " weights"]:
         """This rank's part of the mean loss's gradient, all parameters in one."""
         for p in self.trained:
             p.requires_grad_(True)
-        total = torch.zeros(sum(p.numel() for p in self.trained), device=self.network.device)
+        total = torch.zeros(sum(self.sizes), device=self.network.device)
         targets = sum(len(sequence) - 1 for sequence in sequences)
         own = sequences[self.ranks.rank :: self.ranks.size]
         together = max(AT_ONCE // self.section.sequence_tokens, 1)
