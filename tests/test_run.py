@@ -198,6 +198,9 @@ def test_a_technique_of_a_later_release_that_is_off_changes_no_digest():
     assert later.but(model=later.model.but(smear=Embedding())).digest != tiny().digest
 
 
+CLOCKS = ("train_seconds", "eval_seconds_strict")
+
+
 def test_the_stage_identities_of_tiny_are_the_golden_ones(tiny_trial, tmp_path):
     made = {}
     for name, stage in tiny_trial.validated.stages.items():
@@ -211,6 +214,9 @@ def test_the_stage_identities_of_tiny_are_the_golden_ones(tiny_trial, tmp_path):
             by_digest.get(digest, given.get(name, "unknown")) for digest in record["identity"]["inputs"]
         ]
         got[name] = {**record["identity"], "inputs": inputs}
+    history = got["certify"]["sections"]["history"]
+    assert {history[clock] is not None for clock in CLOCKS} == {True}
+    history.update(dict.fromkeys(CLOCKS))  # measured, and other every time
     text = json.dumps(got, indent=1, sort_keys=True) + "\n"
     new = tmp_path / "identities.json"
     new.write_text(text)

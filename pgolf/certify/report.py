@@ -83,6 +83,10 @@ def render(report: Mapping[str, Any]) -> Group:
                 f"{what} ({trip['sample_tokens']:,.0f} tokens of {trip['documents']:.0f} document(s)) {how} "
                 f"{trip['coded_bytes']:,.0f} bytes; the scorer's bits say {trip['scored_bytes']:,.1f}"
             ))  # fmt: skip
+    if report.get("by_lengths"):
+        lines.append(
+            Text(f"scores depend on lengths that are known before, by {', '.join(report['by_lengths'])}")
+        )
     if "validation_bpb" in report:
         lines.append(Text(f"validation {report['validation_bpb']:.4f} bits per byte"))
     if "artifact_sha256" in report:

@@ -56,6 +56,7 @@ def _certify(
         validation_bpb=dossier.reported.bpb,
         order=dossier.audited.order if dossier.audited else None,
         evaluate=evaluate.plain(),
+        by_lengths=evaluate.by_lengths,
         round_trip=trips[0][0],
         **narrow,
         broken=[

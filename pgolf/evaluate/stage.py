@@ -80,7 +80,7 @@ def evaluate_stage(split: str) -> Stage:
         numbers = {name: value for name, value in metrics.items() if name != "breakdown"}
         return {**numbers, "eval_seconds_strict": seconds}
 
-    return Stage(f"evaluate_{split}", 3, run, collective=True)
+    return Stage(f"evaluate_{split}", 4, run, collective=True)
 
 
 PREQUANT = Stage("prequant", 2, _prequant)

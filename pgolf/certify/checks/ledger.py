@@ -51,7 +51,9 @@ def order_is_declared(d: Dossier) -> Verdict:
     if d.order is not None and rank[found.order] > rank[d.order]:
         said = f"declared {d.order}, but {says} (most ahead: {found.update_lead} tokens)"
         return rule.judged(False, said, **_measured(found))
-    return rule.judged(True, f"{found.order}: {says}", **_measured(found))
+    lengths = [] if d.evaluate is None else d.evaluate.by_lengths
+    known = f"; these settings go by lengths that are known before: {', '.join(lengths)}" if lengths else ""
+    return rule.judged(True, f"{found.order}: {says}{known}", **_measured(found))
 
 
 def _measured(found: Audit) -> dict[str, float]:
