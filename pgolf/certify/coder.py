@@ -131,7 +131,7 @@ def _walk(
             for place, row in zip(part.positions().tolist(), chances, strict=True):
                 stream[place] = code(place, row)
         whole = Ask.of(stream, ask.windows, ask.slots, ask.ends)
-        if made.observes(whole):
+        if made.asks_whole(whole):
             predictor.log_probs(whole)
         return whole
 

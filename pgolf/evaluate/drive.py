@@ -98,6 +98,11 @@ class Pass:
         what it knows does not depend on which documents shared a batch."""
         return bool(ask.slots) and self.predictor.adapts
 
+    def asks_whole(self, ask: Ask) -> bool:
+        """Whether a block that was asked for a position at a time has to be asked for as a whole besides: it will be
+        observed, or what is noted of a block is learned from when the round is over."""
+        return self.observes(ask) or self.predictor.learns
+
     def _opened(self, documents: Sequence[int]) -> dict[int, int] | None:
         """States of the slots, if documents have any."""
         if not documents or not self.predictor.adapts:

@@ -69,6 +69,11 @@ class Ask:
     def targets(self) -> int:
         return sum(self.wanted)
 
+    @property
+    def owners(self) -> NDArray[np.int64]:
+        """[targets] the slot of each one's document; in a stream the first."""
+        return np.repeat(np.array(self.slots or [0] * len(self.windows), dtype=np.int64), self.wanted)
+
     def asked(self, states: Float[Tensor, "rows time n"]) -> Float[Tensor, "targets n"]:
         """Of something per input what belongs to the distributions asked for, row after row."""
         ends = zip(self.lengths, self.wanted, strict=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from pgolf.evaluate.memory.grams import Array, Followers, tensor
 from pgolf.evaluate.memory.remembering import Hints, MemorySection, Recall, Remembering
 from pgolf.evaluate.memory.token_tilt import check_orders
-from pgolf.evaluate.memory.trust import Trust, Trusting
+from pgolf.evaluate.memory.trust import Balance, Trust, Trusting
 from pgolf.evaluate.predictor import Ask, Predictor, Scored
 from pgolf.section import RuleBroken
 
@@ -53,7 +53,7 @@ class Counting(Remembering):
 
     def __init__(self, section: MemorySection, base: Predictor, orders: tuple[int, ...]) -> None:
         super().__init__(section, base)
-        self.orders = orders
+        self.orders, self.sure = orders, len(orders) * (len(COUNTS) + 1)
 
     def forget(self) -> None:
         super().forget()
@@ -100,9 +100,7 @@ class BackoffPredictor(Counting, Trusting):
     def __init__(self, section: Backoff, base: Predictor) -> None:
         super().__init__(section, base, section.orders)
         self.alpha, self.discount = section.alpha, section.discount
-        self.balance = (
-            None if section.gate is None else section.gate.build(len(self.orders) * (len(COUNTS) + 1))
-        )
+        self.balance = Balance.of(section.gate, self.sure)
 
     def believed(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
         p, changed = below.exp(), np.zeros(ask.targets, dtype=bool)

@@ -99,7 +99,7 @@ class ContextMixingPredictor(Counting):
             length[hints.rows] = np.minimum(np.searchsorted(self.orders, hints.length), BUCKETS - 1)
             buckets.append(length)
         self.buckets = np.stack(buckets, 1)  # [targets, experts], -1: has nothing to say
-        self.rows = np.repeat(np.array(ask.slots or [0] * len(ask.windows), dtype=np.int64), ask.wanted)
+        self.owner = ask.owners
         self.weights = self._weights()
         self.frequencies = [found.counts / found.totals(ask.targets)[found.rows] for found in experts]
         self.experts = experts
@@ -114,7 +114,7 @@ class ContextMixingPredictor(Counting):
     def _weights(self) -> Floats:
         """[targets, experts]"""
         each = np.arange(self.buckets.shape[1])
-        theta = np.where(self.buckets >= 0, self.own[self.rows[:, None], each, self.buckets], -np.inf)
+        theta = np.where(self.buckets >= 0, self.own[self.owner[:, None], each, self.buckets], -np.inf)
         w = np.exp(theta - theta.max(1, keepdims=True))
         out: Floats = w / w.sum(1, keepdims=True)
         return out
@@ -132,7 +132,7 @@ class ContextMixingPredictor(Counting):
         slope = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300) - self.weights
         step, times = np.zeros_like(self.own), np.zeros_like(self.own)
         row, expert = np.nonzero(self.buckets >= 0)
-        at = self.rows[row], expert, self.buckets[row, expert]
+        at = self.owner[row], expert, self.buckets[row, expert]
         np.add.at(step, at, slope[row, expert])
         np.add.at(times, at, 1.0)
         self.used = self.used + times

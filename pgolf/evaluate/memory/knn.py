@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pgolf.evaluate.memory.grams import Array
 from pgolf.evaluate.memory.remembering import Hints, MemorySection
-from pgolf.evaluate.memory.trust import Trust, Trusting
+from pgolf.evaluate.memory.trust import Balance, Trust, Trusting
 from pgolf.evaluate.predictor import Ask, Predictor
 
 NEAR = (0.05, 0.2, 0.5)  # shares of the kernel's own maximum where buckets end
@@ -46,7 +46,7 @@ class KnnPredictor(Trusting):
         super().__init__(section, base)
         self.most, self.sharpness, self.care = section.mix, section.sharpness, section.care
         self.window = section.window
-        self.balance = None if section.gate is None else section.gate.build(len(NEAR) + 1)
+        self.balance = Balance.of(section.gate, len(NEAR) + 1)
 
     def forget(self) -> None:
         super().forget()

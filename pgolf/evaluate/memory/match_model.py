@@ -57,7 +57,7 @@ class MatchModelPredictor(Tilting):
     def hints(self, ask: Ask) -> Hints:
         hints = longest(list(self.recall.of(ask)))
         at = np.searchsorted(self.lengths, hints.length)
-        right, all_ = self.own[self.owners(ask)[hints.rows], :, at].T
+        right, all_ = self.own[ask.owners[hints.rows], :, at].T
         return hints.but(right / all_)
 
     def learned(self, known: Floats, hits: Floats, owner: Array | None) -> None:

@@ -19,11 +19,11 @@ from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor
 
-from pgolf.evaluate.memory.backoff import COUNTS, Counting
+from pgolf.evaluate.memory.backoff import Counting
 from pgolf.evaluate.memory.grams import Followers, tensor
 from pgolf.evaluate.memory.remembering import MemorySection
 from pgolf.evaluate.memory.token_tilt import check_orders
-from pgolf.evaluate.memory.trust import Trust, Trusting
+from pgolf.evaluate.memory.trust import Balance, Trust, Trusting
 from pgolf.evaluate.predictor import Ask, Predictor
 
 
@@ -46,9 +46,7 @@ class PpmPredictor(Counting, Trusting):
     def __init__(self, section: Ppm, base: Predictor) -> None:
         super().__init__(section, base, section.orders)
         self.by_c = section.method == "c"
-        self.balance = (
-            None if section.gate is None else section.gate.build(len(self.orders) * (len(COUNTS) + 1))
-        )
+        self.balance = Balance.of(section.gate, self.sure)
 
     def believed(self, ask: Ask, below: Float[Tensor, "targets vocab"]) -> Float[Tensor, "targets vocab"]:
         rows, vocab = below.shape

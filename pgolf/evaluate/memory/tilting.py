@@ -28,10 +28,6 @@ class Tilting(Remembering):
         """Sorted by row."""
         raise NotImplementedError
 
-    def owners(self, ask: Ask) -> Array:
-        """The slot of each target's document; in a stream the first."""
-        return np.repeat(np.array(ask.slots or np.zeros(len(ask.windows)), dtype=np.int64), ask.wanted)
-
     def learned(self, known: Floats, hits: Floats, owner: Array | None) -> None:
         """Whether proposals were right: of open documents by slot, or (None) of a round."""
         if owner is None:
@@ -54,7 +50,7 @@ class Tilting(Remembering):
         entropy = torch.special.entr(p.exp()).sum(1).cpu().numpy()
         columns = (hints.conf, hints.totals, hints.length, log_odds(log_q), entropy)
         known = np.stack([c.astype(np.float64) for c in columns], axis=1)
-        owner = self.owners(ask)[hints.rows]
+        owner = ask.owners[hints.rows]
         rates = self.judge.rates(known, owner)
         betas = self.judge.betas(known, rates, hints.rows)
         self.proposed, self.known, self.owner = hints.but(rates), known, owner

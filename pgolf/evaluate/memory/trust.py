@@ -42,9 +42,6 @@ class Trust(Section):
     belief: float = Field(0.7, gt=0, lt=1)  # probability that the memory is the better one, at first
     share_rate: float = Field(0.003, gt=0, lt=1)  # probability that it is asked anew after a target
 
-    def build(self, buckets: int) -> "Balance":
-        return Balance(self, buckets)
-
 
 class Balance:
     """Weights of a memory [slots, buckets], and the shared ones."""
@@ -53,6 +50,11 @@ class Balance:
         self.belief, self.buckets = section.belief, buckets
         anew = np.array([[section.belief], [1 - section.belief]])
         self.turn = (1 - section.share_rate) * np.eye(2) + section.share_rate * anew
+
+    @staticmethod
+    def of(gate: Trust | None, buckets: int) -> "Balance | None":
+        """None: the memory is always believed."""
+        return None if gate is None else Balance(gate, buckets)
 
     def forget(self) -> None:
         self.shared = np.full((1, self.buckets), self.belief)
@@ -129,7 +131,7 @@ class Trusting(Remembering):
         if self.balance is None:
             return made
         self.below, self.made, self.bucket = below, made, self.sureness(ask)
-        self.owner = np.repeat(np.array(ask.slots or [0] * len(ask.windows), dtype=np.int64), ask.wanted)
+        self.owner = ask.owners
         self.w = self.balance.weights(self.owner, self.bucket)
         if self.share and not (self.document and ask.slots):
             self._keep(ask, *known_targets(ask))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pgolf.evaluate.memory.grams import Array
 from pgolf.evaluate.memory.remembering import Hints, MemorySection
-from pgolf.evaluate.memory.trust import Trust, Trusting
+from pgolf.evaluate.memory.trust import Balance, Trust, Trusting
 from pgolf.evaluate.predictor import Ask, Predictor, Scored
 from pgolf.section import RuleBroken
 
@@ -47,7 +47,7 @@ class UnigramCachePredictor(Trusting):
     def __init__(self, section: UnigramCache, base: Predictor) -> None:
         super().__init__(section, base)
         self.strength, self.rate = section.strength, section.rate
-        self.balance = None if section.gate is None else section.gate.build(1)
+        self.balance = Balance.of(section.gate, 1)
 
     def forget(self) -> None:
         super().forget()

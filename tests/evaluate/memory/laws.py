@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pgolf.evaluate.document_chunks import DocumentChunks
-from pgolf.evaluate.drive import Pass, extent_of, starts_of, targets_of
+from pgolf.evaluate.drive import Pass, extent_of, one_by_one, starts_of, targets_of
 from pgolf.evaluate.memory.remembering import MemorySection
 from pgolf.evaluate.mode import Mode
 from pgolf.evaluate.neural import Plain
@@ -99,18 +99,9 @@ def drive(predictor: Predictor, ids: np.ndarray, mode: Mode, growing: bool = Fal
             keep(ask.positions(), predictor.log_probs(ask))
             predictor.noted(ask, targets_of(stream, ask))
             return ask
-        for n in range(1, max(ask.wanted) + 1):
-            rows = [row for row, wanted in enumerate(ask.wanted) if wanted >= n]
-            windows = ask.windows[rows].copy()
-            windows[:, 2] = windows[:, 1] + n
-            slots = tuple(ask.slots[row] for row in rows) if ask.slots else ()
-            ends = tuple(ask.ends[row] for row in rows) if ask.ends else ()
-            hidden = stream.clone()
-            hidden[int(windows[:, 2].max()) :] = 3  # what comes later is not known yet
-            part = Ask.of(hidden, windows, slots, ends, growing=True)
-            last = np.cumsum(part.wanted) - 1
-            keep(part.positions()[last], predictor.log_probs(part)[last])
-        if made.observes(ask):
+        for part in one_by_one(ask, stream):
+            keep(part.positions(), predictor.log_probs(part))
+        if made.asks_whole(ask):
             predictor.log_probs(ask)
         return ask
 

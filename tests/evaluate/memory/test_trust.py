@@ -33,7 +33,7 @@ def test_many_targets_at_once_are_one_after_the_other(seed):
     """In chains of very different lengths, told in blocks, of prices large and small."""
     drawn = np.random.default_rng(seed)
     trust = Trust(belief=drawn.uniform(0.05, 0.95), share_rate=10 ** -drawn.uniform(0.5, 4))
-    balance, slow = trust.build(3), np.full((4, 3), trust.belief)
+    balance, slow = Balance(trust, 3), np.full((4, 3), trust.belief)
     balance.forget()
     balance.open(4)
     for size in (1, 7, 300):
@@ -51,7 +51,7 @@ def test_many_targets_at_once_are_one_after_the_other(seed):
 
 def test_a_worked_example():
     """Even odds, a memory twice as right: 2/3, and a tenth of the way back to a half."""
-    balance = Trust(belief=0.5, share_rate=0.1).build(1)
+    balance = Balance(Trust(belief=0.5, share_rate=0.1), 1)
     balance.forget()
     balance.open(1)
     none = np.zeros(1, dtype=np.int64)
@@ -183,7 +183,7 @@ def cost(below: Floats, memory: Floats, trust: Trust, chunk: int) -> tuple[float
         ),
     )
     mode = DOCUMENTS.but(chunk=chunk)
-    predictor = Saying(UnigramCache(), table(below.tolist()), memory, trust.build(1))
+    predictor = Saying(UnigramCache(), table(below.tolist()), memory, Balance(trust, 1))
     return (
         drive(predictor, ids, mode).nll.sum(),
         drive(table(below.tolist()), ids, mode).nll.sum(),
@@ -221,7 +221,7 @@ def test_in_blocks_noise_is_shut_after_the_first():
 
 def test_it_turns_back():
     """A memory that was right for long and is wrong from then on is shut after a few targets."""
-    balance = Trust(belief=0.5, share_rate=0.01).build(1)
+    balance = Balance(Trust(belief=0.5, share_rate=0.01), 1)
     balance.forget()
     balance.open(1)
     none = np.zeros(1000, dtype=np.int64)
