@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pgolf.certify.dossier import History, Opening
+from pgolf.certify.dossier import MAKING, History, Opening
 from pgolf.certify.report import read_report
 from pgolf.certify.stage import CERTIFICATE, CERTIFY, READABLE
 from pgolf.data.source import TOKENIZER
@@ -35,9 +35,6 @@ from pgolf.train.stage import train_stage
 
 REMAKE = "`pgolf reproduce` makes it again; then ask for that result"
 GRACE, GRACE_SECONDS = 1.25, 30.0  # of an evaluation's clock, before it is stopped: starting and loading
-MAKING: tuple[Literal["train", "calibrate", "quantize", "pack"], ...] = (
-    "train", "calibrate", "quantize", "pack",
-)  # fmt: skip
 STAGE_DONE = "stage_done/"  # report(-1, {STAGE_DONE + name: seconds})
 
 
@@ -315,10 +312,10 @@ def _opened(result: Result, store: Store) -> tuple[Opening, ...] | None:
     found: list[Opening] = []
     for name in MAKING:
         if name in result.stages:
-            made = store.find(name, result.stages[name].key)
-            if made is None or made.shards is None:
+            shards = store.opened(name, result.stages[name].key)
+            if shards is None:
                 return None
-            found += [Opening(file=file, stage=name) for file in made.shards]
+            found += [Opening(file=file, stage=name) for file in shards]
     return tuple(found)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,7 @@ FAILED, HEARD = "pgolf/failed", "pgolf/heard"  # in a process group's store
 LAST_WORD_SECONDS = 5.0
 
 Report = Callable[[int, Mapping[str, float]], None]
+T = TypeVar("T")
 
 
 def silent(step: int, metrics: Mapping[str, float]) -> None:
@@ -107,6 +109,14 @@ class Runtime:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu") if self.device == "cpu" else None)
         return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, on every rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
 
 
 def _last_word(store: dist.Store) -> str:

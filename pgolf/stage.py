@@ -25,9 +25,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pgolf.errors import StoreError
+from pgolf.formats.shards import SHARD_FILE
 from pgolf.runtime import Runtime
 from pgolf.section import Section, canonical, digest_of
-from pgolf.watch import SHARD_FILE, Watch
+from pgolf.watch import Watch
 
 Metrics = dict[str, float | int]
 RECORD = "record.json"
@@ -44,7 +45,6 @@ class Artifact:
     key: str = ""
     seconds: float = 0.0
     cached: bool = False
-    shards: tuple[str, ...] | None = None  # names of the token shards that were opened to make it
 
     @staticmethod
     def of(path: Path) -> "Artifact":
@@ -102,9 +102,7 @@ class Store:
         try:
             record = json.loads((local / RECORD).read_text())
             sizes = {name: int(size) for name, (size, _) in record["files"].items()}
-            opened = record.get("shards")
-            found = Artifact(local, record["digest"], record["metrics"], key, record["seconds"], cached=True,
-                             shards=None if opened is None else tuple(opened))  # fmt: skip
+            found = Artifact(local, record["digest"], record["metrics"], key, record["seconds"], cached=True)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreError("a store entry has a readable record.json", home, remedy) from None
         for name, size in sizes.items():
@@ -113,6 +111,14 @@ class Store:
                 raise StoreError(f"{name} of a store entry has the {size} bytes it was published with",
                                  f"{file} ({file.stat().st_size if file.exists() else 'missing'})", remedy)  # fmt: skip
         return found
+
+    def opened(self, stage: str, key: str) -> list[str] | None:
+        """Names of the token shards that were opened to make an entry; None if nobody noted them."""
+        try:
+            record = json.loads(self.fs.cat_file(str(PurePosixPath(self.base, stage, key, RECORD))))
+            return list(record["opened"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
 
     def publish(self, stage: str, key: str, out: Path) -> None:
         """Make `out` the entry, whole or not at all; an equal entry published first stays."""
@@ -194,6 +200,8 @@ class Stage:
             began, watch = time.perf_counter(), Watch(SHARD_FILE, online=True)
             with watch.during(self.name):
                 metrics = self.run(*[i.path for i in inputs], out=out, runtime=runtime, **seeded, **sections)
+            own = {Path(file).name for _, file in watch.opened}
+            opened = set().union(*runtime.gather(own)) if self.collective else own
             if not runtime.leads:
                 runtime.agree(None)  # until it is published
                 return self._made(store, key)
@@ -204,7 +212,7 @@ class Stage:
                 "files": files,
                 "digest": digest_of(files),
                 "seconds": time.perf_counter() - began,
-                "shards": sorted({Path(file).name for _, file in watch.opened}),
+                "opened": sorted(opened),
             }
             canonical(record)
             (out / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True))

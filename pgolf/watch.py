@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 CONNECTING = ("socket.connect", "socket.getaddrinfo", "socket.sendto")
 STARTING = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
 
-SHARD_FILE = re.compile(r"(^|_)(train|select|val|validation)_.*\.bin$")
-
 _watching: list["Watch"] = []
 _hooked = False
 

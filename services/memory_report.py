@@ -25,7 +25,7 @@ from rich.text import Text
 
 from pgolf.errors import StoreError
 from pgolf.evaluate.__main__ import MEMORY_EVENTS
-from pgolf.evaluate.memory.remembering import EVENT_COLUMNS, SAMPLE
+from pgolf.evaluate.memory.remembering import EVENT_COLUMNS, SAMPLE, TOTALS
 from pgolf.formats.arrays import read_arrays
 from pgolf.formats.result import Result
 from pgolf.run import parse_config
@@ -121,6 +121,9 @@ def memory_report(
         kinds: of the memories, from the network up.
         seconds: in memories, and of the whole evaluation.
     """
+    if missing := {*EVENT_COLUMNS, *(f"total_{name}" for name in TOTALS)} - logs.keys():
+        raise StoreError("a log of memories is of this version", f"it has no {min(missing)}",
+                         "evaluate the trial again: `pgolf reproduce RUN --from evaluate`")  # fmt: skip
     parts = []
     for number, kind in enumerate(kinds):
         own = logs["memory"] == number
@@ -128,9 +131,7 @@ def memory_report(
         events["weight"] = np.where(events["gated"] > 0, 1.0, float(SAMPLE))
         q, beta = events["q"], events["beta"]
         events["expected"] = events["conf"] * beta - np.log1p(q * np.expm1(beta))
-        totals = (
-            logs[f"total_{name}"][number] for name in ("targets", "nll_base", "dloss", "dloss_believed")
-        )
+        totals = (logs[f"total_{name}"][number] for name in TOTALS)
         parts.append(_part(kind, events, *map(float, totals)))
     return MemoryReport(run, split, tuple(parts), bytes_, *(seconds or (None, None)))
 

@@ -271,8 +271,11 @@ def test_the_shards_that_were_opened_are_noted_and_nothing_else_is(tmp_path):
         (out / "select_000000.bin").write_text("x")
         return {}
 
-    made = Stage("reads", 1, reads)(Store(tmp_path / "store"), Artifact.of(given), runtime=Runtime())
-    assert made.shards == ("fineweb_train_000001.bin", "select_000000.bin", "validation_000000.bin")
+    store = Store(tmp_path / "store")
+    made = Stage("reads", 1, reads)(store, Artifact.of(given), runtime=Runtime())
+    named = ["fineweb_train_000001.bin", "select_000000.bin", "validation_000000.bin"]
+    assert store.opened("reads", made.key) == named
+    assert store.opened("reads", "gone") is None
 
 
 def test_a_deleted_entry_is_made_again(tmp_path):
@@ -327,6 +330,9 @@ class Gang:
                     return value
                 return gang.said.pop(0)
 
+            def gather(self, value: object) -> list[object]:
+                return [value, {"train_000007.bin"}]  # one after the other they cannot hear each other
+
         return Rank(rank=number, world_size=2)
 
 
@@ -340,6 +346,7 @@ def test_a_collective_stage_runs_on_every_rank_and_rank_0_publishes(tmp_path):
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "store").rglob("*")} == published
     assert follower == made
     assert made.digest and made.metrics and not made.cached
+    assert store.opened("work", made.key) == ["train_000007.bin"], "by whichever rank"
     assert gang.said == [], "rank 1 waits as often as rank 0 speaks"
     again = [stage(store, runtime=gang.rank(r), seed=3, knobs=Knobs()) for r in (0, 1)]
     assert work.runs == 2  # found by rank 0, which told rank 1

@@ -164,7 +164,7 @@ def read_claim(file: Path, probe: Probe | None = None, predicts: int | None = No
         raise ConfigError("a predictor is evaluated in some mode", "no key `evaluate`",
                           'for example "evaluate": {"kind": "sliding", "context": 1024, "stride": 64}')  # fmt: skip
     if c.evaluate is not None and c.evaluate.adaptive:
-        raise ConfigError("a claimed predictor adapts and remembers by its own code",
+        raise ConfigError("a claim adapts and remembers by its own code",
                           "`evaluate` with ttt or memory", "leave them out; it says the windows")  # fmt: skip
     if (c.predictor or c.evaluator) and tokens is None:
         raise ConfigError("what predicts is tried out on tokens", "no key `tokens`",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import sentencepiece as spm
@@ -53,6 +53,8 @@ T = TypeVar("T")
 Factory = Callable[[], Predictor]
 Evaluator = Callable[[Tokens, Tokens], Any]  # (tokens, counts) -> nll, or (nll, ledger events or None)
 Split = Literal["train", "select", "validation"]
+Making = Literal["train", "calibrate", "quantize", "pack"]
+MAKING: tuple[Making, ...] = get_args(Making)  # stages on the way to an artifact
 
 
 class Reported(Section):
@@ -84,7 +86,7 @@ class Opening(Section):
 
     file: str
     at: float | None = None
-    stage: Literal["train", "calibrate", "quantize", "pack", "load", "warmup", "evaluate"] | None = None
+    stage: Making | Literal["load", "warmup", "evaluate"] | None = None
 
 
 class Switch(Section):

@@ -42,13 +42,16 @@ def is_report(file: Path) -> bool:
     """Whether a path is of a certificate, and not of a claim or a result."""
     if file.suffix != ".json" or not file.is_file():
         return False
-    text = file.read_bytes()
-    return all(key in text for key in (b'"verdict"', b'"rules"', b'"digest"'))
+    try:
+        plain = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(plain, dict) and len({"verdict", "rules", "digest"} & plain.keys()) > 1
 
 
 def read_report(file: Path) -> dict[str, Any]:
     """A certificate that was kept. Raises DataError if it does not say what was signed."""
-    remedy = "get it again: `pgolf certify RUN` writes it anew"
+    remedy = "take it from its run again; in a store, delete its folder and certify again"
     try:
         report = json.loads(file.read_text())
     except ValueError as error:

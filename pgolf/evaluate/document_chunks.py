@@ -53,7 +53,7 @@ class DocumentChunks(Mode):
 
     @property
     def by_lengths(self) -> list[str]:
-        own = {"short_chunks": bool(self.short_chunks), "order": self.order == "longest" and self.adaptive}
+        own = {"short_chunks": bool(self.short_chunks), "order": self.order == "longest" and self.carries}
         return [*(name for name, reads in own.items() if reads), *super().by_lengths]
 
     @property

@@ -70,6 +70,12 @@ class Mode(Section):
         return [m.OUTSIDE_RULES for m in chain if m.OUTSIDE_RULES is not None]
 
     @property
+    def carries(self) -> bool:
+        """Whether what is learned of one document is known to others: then their order counts."""
+        memories = self.memory.chain if self.memory is not None else []
+        return (self.ttt is not None and self.ttt.carries) or any(m.share_documents for m in memories)
+
+    @property
     def by_lengths(self) -> list[str]:
         """The settings by which scores depend on how long documents, or the stream, will turn out to be.
 

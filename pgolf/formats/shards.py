@@ -6,6 +6,7 @@ Each document is BOS (id 1) followed by its tokens; there is no end mark. A side
 token of the shard beside it, the bytes of original text that the token stands for (BOS: 0).
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ MAGIC, VERSION, HEADER_WORDS = 20240520, 1, 256
 HEADER_BYTES = HEADER_WORDS * 4
 BOS = 1
 SPLITS = ("train", "select", "validation")
+
+TRAIN_FILE = re.compile(r"(^|_)train_.*\.bin$")  # of names, pgolf's own and the published exports'
+HELD_OUT_FILE = re.compile(r"(^|_)(val|validation)_.*\.bin$")
+SHARD_FILE = re.compile(r"(^|_)(train|select|val|validation)_.*\.bin$")
 
 Tokens = NDArray[np.uint16]
 

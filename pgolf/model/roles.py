@@ -24,6 +24,9 @@ class Role(StrEnum):
         return self not in (Role.CONTROL, Role.GATE, Role.HEAD)
 
 
+MATRICES = (Role.ATTENTION, Role.MLP, Role.PROJECTION)  # that Muon orthogonalizes
+
+
 def roles_of(model: nn.Module) -> dict[str, Role]:
     """The role of every parameter by its full name; each parameter has exactly one."""
     roles: dict[str, Role] = {}

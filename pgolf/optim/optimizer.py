@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pgolf.model.roles import Role
+from pgolf.model.roles import MATRICES, Role
 from pgolf.optim.adam import CONTROLS, HEADS, TABLES, Adam, AdamState
 from pgolf.optim.clip import ClipScope, clip_, global_norm
 from pgolf.optim.ema import Ema, EmaState
@@ -28,7 +28,6 @@ from pgolf.optim.swa import Swa, SwaState
 from pgolf.runtime import Runtime
 from pgolf.section import RuleBroken, Section
 
-MATRICES = (Role.ATTENTION, Role.MLP, Role.PROJECTION)
 assert sorted(MATRICES + TABLES + CONTROLS + HEADS) == sorted(Role), "every role has one group"
 
 

@@ -2,6 +2,7 @@
 
 from optuna.trial import BaseTrial
 
+from pgolf.evaluate.document_chunks import DocumentChunks
 from pgolf.evaluate.evaluation import Evaluation
 from search_spaces.evaluate.adaptation import adaptation
 from search_spaces.evaluate.blocks import blocks
@@ -21,9 +22,9 @@ def evaluation(
     opens = kind == "document_chunks"
     ttt = adaptation(trial, f"{at}.ttt", trained, documents, executions, stored, opens)
     if opens:
-        memory = memories(trial, f"{at}.memory")
-        carries = memory is not None or (ttt is not None and ttt.kind != "document_lora")
-        return document_chunks(trial, at, trained, carries).but(ttt=ttt, memory=memory)
+        adapting = DocumentChunks(ttt=ttt, memory=memories(trial, f"{at}.memory"))
+        chunked = document_chunks(trial, at, trained, adapting.carries)
+        return chunked.but(ttt=ttt, memory=adapting.memory)
     if kind == "sliding":
         return sliding(trial, at, trained, finest).but(ttt=ttt)
     return (blocks if kind == "blocks" else varlen)(trial, at, trained).but(ttt=ttt)

@@ -3,12 +3,14 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pgolf.certify.checks import examine
+from pgolf.certify.checks.data import no_training_data_at_evaluation, no_validation_data_before
 from pgolf.certify.dossier import Dossier, History, Opening
 from pgolf.certify.perturb import Probe
 from pgolf.evaluate.neural import Neural
@@ -78,6 +80,15 @@ def test_an_honest_run_is_cleared_by_every_rule_that_applies(deployed, scored):
     assert not convictions(found)
     unjudged = {rule for rule, holds in found.items() if holds is None}
     assert unjudged == {"L11", "L18", "L19", "L21", "X3", "X4"}
+
+
+def test_what_was_opened_to_make_it_is_not_taken_for_what_its_evaluation_opened():
+    told = Dossier(opened=HISTORY.opened)
+    assert no_training_data_at_evaluation(told).holds is None
+    watched = Opening(file="train_000000.bin", stage="evaluate")
+    assert no_training_data_at_evaluation(replace(told, opened=(*told.opened, watched))).holds is False
+    assert no_validation_data_before(told).holds
+    assert no_validation_data_before(replace(told, opened=())).holds is None
 
 
 def test_what_nobody_told_of_how_it_was_made_is_not_vouched_for(deployed, scored):

@@ -112,7 +112,7 @@ def test_a_price_turns_dollars_into_gang_seconds():
 
 @pytest.mark.heavy
 @pytest.mark.xdist_group("ray")
-def test_a_connection_that_exists_is_no_excuse_for_an_address_of_another(tmp_path, pretended_gpus):
+def test_a_process_that_is_connected_takes_no_address(tmp_path, pretended_gpus):
     for address, says in [
         ("127.0.0.1:1", "Ray cluster that answers"),
         (pretended_gpus.get_runtime_context().gcs_address, "stays there"),

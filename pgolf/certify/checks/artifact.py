@@ -11,7 +11,7 @@ from pgolf.certify.dossier import Dossier, tokenizer_of
 from pgolf.certify.perturb import Answer, apart
 from pgolf.certify.verdict import Rule, Verdict
 from pgolf.formats.ledger import gone_by, windows_of
-from pgolf.watch import SHARD_FILE
+from pgolf.formats.shards import SHARD_FILE
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = (".py", ".pyc", ".so", ".dll", ".dylib", ".cpp", ".cu", ".c")

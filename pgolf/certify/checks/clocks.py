@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pgolf.certify.checks.data import HELD_OUT_FILE, TRAIN_FILE
 from pgolf.certify.dossier import Dossier
 from pgolf.certify.verdict import Rule, Verdict
+from pgolf.formats.shards import HELD_OUT_FILE, TRAIN_FILE
 
 
 def within_the_clocks(d: Dossier) -> Verdict:

@@ -1,25 +1,22 @@
 """L10 to L13: training text is not validation text, and nobody read either when he should not."""
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgolf.certify.dossier import Dossier
+from pgolf.certify.dossier import MAKING, Dossier
 from pgolf.certify.verdict import Rule, Verdict
 from pgolf.data.checked import Subject, document_hash, documents_of
 from pgolf.data.published import OFFICIAL_NAME
 from pgolf.data.tokenizer import Tokenizer
-from pgolf.formats.shards import BOS, Tokens
+from pgolf.formats.shards import BOS, HELD_OUT_FILE, TRAIN_FILE, Tokens
 
 NATURAL = 0.005  # share of validation documents that crawled text repeats anyhow
 WHOLE = 16  # tokens that a document has at least, to be a document: fewer are said everywhere
 SHINGLE = 64  # tokens that two texts share by copying alone
 OFFICIAL_SHARD = 100_000_000  # tokens of a full training shard of the published exports
-TRAIN_FILE = re.compile(r"(^|_)train_.*\.bin$")
-HELD_OUT_FILE = re.compile(r"(^|_)(val|validation)_.*\.bin$")
 
 
 def splits_are_disjoint(d: Dossier) -> Verdict:
@@ -134,14 +131,15 @@ def no_training_data_at_evaluation(d: Dossier) -> Verdict:
         "no_training_data_at_evaluation",
         "put what evaluation needs of training data into the artifact",
     )
-    if (opened := list(_openings(d))) and (reads := [
+    opened = [o for o in _openings(d) if o[0] not in MAKING or o[1] is not None]
+    if reads := [
         f for stage, at, f in opened
         if _is_training(d, f) and (stage in ("load", "warmup", "evaluate") or _from(at, d.clocks.evaluation_at))
-    ]):  # fmt: skip
+    ]:  # fmt: skip
         said = f"{Path(reads[0]).name} was opened for evaluation" + _more(reads)
         return rule.judged(False, said, train_reads_eval=len(reads))
-    if d.opened is None and d.ran is None:
-        return rule.lacks("no list of files opened, and nothing to run and watch")
+    if not opened and d.ran is None:
+        return rule.lacks("no list of files opened by the evaluation, and nothing to run and watch")
     return rule.judged(
         True, f"{len(opened):,} files opened, none of them a training shard", train_reads_eval=0
     )
@@ -156,7 +154,7 @@ def no_validation_data_before(d: Dossier) -> Verdict:
     early = [
         f for stage, at, f in _openings(d)
         if HELD_OUT_FILE.search(Path(f).name)
-        and (stage in ("train", "calibrate", "quantize", "pack", "load", "warmup") or _before(at, final))
+        and (stage in (*MAKING, "load", "warmup") or _before(at, final))
     ]  # fmt: skip
     if d.trial is not None:  # it is handed the tokens: who opens their file looks for what comes
         early += [f for _, f in d.trial.watch.opened if HELD_OUT_FILE.search(Path(f).name)]
@@ -167,7 +165,7 @@ def no_validation_data_before(d: Dossier) -> Verdict:
         return rule.judged(False, said + _more(early), early=len(early))
     if d.opened is None and d.ran is None:
         return rule.lacks("no list of files opened, and nothing to run and watch")
-    if d.opened is None:
+    if not d.opened:
         return rule.lacks("making the predictor from the artifact opens no validation shard; how the artifact was "
                           "made nobody told", early=0)  # fmt: skip
     return rule.judged(

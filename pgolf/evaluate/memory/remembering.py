@@ -38,6 +38,8 @@ EVENT_COLUMNS: dict[str, str] = {
     "in_window": "?", "dist": "i8", "w": "f4",
 }  # fmt: skip
 
+TOTALS = ("targets", "nll_base", "dloss", "dloss_believed")  # of all targets, exactly
+
 
 class MemorySection(Section):
     """What a memory is told. A subclass says what it makes of it."""
@@ -321,7 +323,7 @@ def arrays_of(chains: Sequence[Sequence[Log]]) -> Mapping[str, NDArray]:
         out[name] = np.concatenate([np.zeros(0), *parts]).astype(kind)
     order = np.lexsort((out["h"], out["pos"], out["memory"]))
     out = {name: column[order] for name, column in out.items()}
-    for name in ("targets", "nll_base", "dloss", "dloss_believed"):
+    for name in TOTALS:
         out[f"total_{name}"] = np.array(
             [sum(getattr(log, name) for log in of) for of in zip(*chains, strict=True)]
         )

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import accumulate
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -30,10 +30,9 @@ from pgolf.evaluate.neural import Neural
 from pgolf.evaluate.predictor import Scored
 from pgolf.evaluate.ranks import ALONE, Ranks
 from pgolf.evaluate.ttt.row_optimizer import Momentum, Part, RowOptimizer
-from pgolf.model.roles import Role
+from pgolf.model.roles import MATRICES, Role
 from pgolf.section import Section
 
-ORTHOGONALIZED = (Role.ATTENTION, Role.MLP, Role.PROJECTION)  # by Muon, as in training
 AT_ONCE = 16_384  # positions of a forward
 Piece = tuple[int, Tensor]  # where it begins in the stream, and its tokens
 
@@ -41,6 +40,7 @@ Piece = tuple[int, Tensor]  # where it begins in the stream, and its tokens
 class DescentSection(Section):
     """A subclass says when, and over what."""
 
+    carries: ClassVar[bool] = True
     chunk_tokens: int = Field(32_768, ge=1)  # targets that a learning rate is for
     sequence_tokens: int = Field(2048, ge=1)  # targets of a training sequence
     rows: int = Field(32, ge=1)  # sequences a step
@@ -89,7 +89,7 @@ class Descent:
         self.matrices = [
             Part(at, *p.shape)
             for at, (name, p) in zip(begins, trained.items(), strict=False)
-            if network.roles[name] in ORTHOGONALIZED
+            if network.roles[name] in MATRICES
         ]
 
     def begin(self, ranks: Ranks = ALONE) -> None:

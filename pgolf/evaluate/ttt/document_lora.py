@@ -90,6 +90,11 @@ class DocumentLora(Section):
         return self
 
     @property
+    def carries(self) -> bool:
+        """Whether documents know of others: those that begin with another's A do."""
+        return self.warm_a
+
+    @property
     def by_lengths(self) -> list[str]:
         """Its settings that read where documents end before they are scored to there: rates fall to the end, and
         whose A a document begins with is the order of batches, longest ones first."""

@@ -21,7 +21,7 @@ def document_lora(trial: BaseTrial, at: str, executions: int) -> DocumentLora:
     rank = trial.suggest_int(f"{at}.rank", 4, 192, log=True)
     targets = listed(trial, f"{at}.targets", list(TARGETS.values()))
     head = targets == TARGETS["head"]
-    some = not head and trial.suggest_categorical(f"{at}.upper.on", [False, True])
+    some = not head and executions > 1 and trial.suggest_categorical(f"{at}.upper.on", [False, True])
     return DocumentLora(
         rank=rank,
         alpha=trial.suggest_float(f"{at}.alpha", 8.0, 288.0, log=True),
@@ -32,6 +32,6 @@ def document_lora(trial: BaseTrial, at: str, executions: int) -> DocumentLora:
         grad_steps=trial.suggest_int(f"{at}.grad_steps", 1, 3),
         optimizer=row_optimizer(trial, f"{at}.optimizer"),
         warm_a=trial.suggest_categorical(f"{at}.warm_a", [False, True]),
-        upper=trial.suggest_int(f"{at}.upper", 1, executions) if some else None,
+        upper=trial.suggest_int(f"{at}.upper", 1, executions - 1) if some else None,
         cache_lower=(head or some) and trial.suggest_categorical(f"{at}.cache_lower", [False, True]),
     )

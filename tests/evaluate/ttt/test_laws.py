@@ -6,10 +6,23 @@ import torch
 
 from pgolf.errors import InfeasibleTrial
 from pgolf.evaluate.memory.knn import Knn
+from pgolf.evaluate.memory.token_tilt import TokenTilt
 from pgolf.evaluate.predictor import Extent
 from pgolf.evaluate.scorer import score
 from pgolf.formats.ledger import Kind, of_kind
-from tests.evaluate.ttt.cases import COUNTS, MODES, PHASED, STARTS, TOKENS, chunks, grown, net, scored, usual
+from tests.evaluate.ttt.cases import (
+    COUNTS,
+    LORA,
+    MODES,
+    PHASED,
+    STARTS,
+    TOKENS,
+    chunks,
+    grown,
+    net,
+    scored,
+    usual,
+)
 
 ORDERS = {
     "lora": "document_independent",
@@ -178,3 +191,12 @@ def test_a_mode_says_what_goes_by_the_length_of_the_stream(name):
 def test_what_adapters_read_of_lengths_is_said_by_phases_and_an_order_that_nothing_follows_is_not():
     assert chunks(PHASED.but(lora=PHASED.lora.but(cosine=True))).by_lengths == ["ttt.lora.cosine"]
     assert chunks(order="longest").by_lengths == []
+
+
+def test_the_order_of_documents_that_know_nothing_of_one_another_changes_nothing():
+    for memory in (None, TokenTilt(orders=(1,))):
+        mode = chunks(LORA).but(order="longest", memory=memory)
+        assert mode.by_lengths == [] and not mode.carries
+        assert np.abs(scored(mode).nll - scored(mode.but(order="stream")).nll).max() < 1e-6
+    for carrying in (chunks(LORA.but(warm_a=True)), chunks(memory=TokenTilt(share_documents=True))):
+        assert carrying.but(order="longest").by_lengths[0] == "order"
