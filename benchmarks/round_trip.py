@@ -235,12 +235,12 @@ def main(arguments: list[str]) -> int:
         "artifact_bytes": artifact.stat().st_size, "text_bytes": len(text), "others": others(text),
     }  # fmt: skip
     print(json.dumps(rows, indent=1), flush=True)
-    rows["pgolf"] = {}
+    rows["pgolf"], origin = {}, provenance(runtime)
     tokenizer = made["shards"].path / TOKENIZER
     for name, mode in MODES.items():
         rows["pgolf"][name] = trip(artifact, tokenizer, config.but(evaluate=mode), text, given.store)
         print(name, json.dumps(rows["pgolf"][name], indent=1), flush=True)
-        content = {"benchmarks": {"round_trip": rows}, "provenance": provenance(runtime)}
+        content = {"benchmarks": {"round_trip": rows}, "provenance": origin}
         (RESULTS / "round_trip.json").write_text(json.dumps(content, indent=1) + "\n")
         (RESULTS / "round_trip.md").write_text(table(rows))
     print(table(rows))
