@@ -24,9 +24,10 @@ from benchmarks.solvers import solvers as solver_ratios
 from pgolf.formats.quantized import QuantizedModel
 from pgolf.kernels.attention import attend, attend_reference, prepare
 from pgolf.optim.muon import orthogonalize
+from pgolf.pack.stage import code_artifact
 from pgolf.pipeline import run_trial
-from pgolf.recipes import laptop_late, tiny
-from pgolf.run import RunConfig
+from pgolf.recipes import laptop_late, recipe, tiny
+from pgolf.run import RunConfig, with_settings
 from pgolf.runtime import Runtime, provenance
 from pgolf.stage import Store
 
@@ -88,6 +89,19 @@ def coding(store: Store) -> Rows:
     return full_size()
 
 
+def bundle(store: Store) -> Rows:
+    """Bytes of the one file that scores a recipe, by the packer that it unpacks."""
+    rows: Rows = {}
+    for name in ("laptop_late", "laptop_adapted", "pr1019", "pr1855"):
+        for packer in ("ans", "brotli"):
+            config = with_settings(recipe(name), [f"pack={{kind: {packer}}}"])
+            made = code_artifact(
+                store, Runtime(), model=config.model, evaluate=config.evaluate, pack=config.pack
+            )
+            rows[f"{name}_{packer}_bytes"] = made.metrics["code_bytes"]
+    return rows
+
+
 def stage_cache(store: Store) -> Rows:
     """A trial done for the first time against the same trial found in the store."""
     with tempfile.TemporaryDirectory() as fresh:
@@ -128,7 +142,7 @@ BENCHMARKS: dict[str, Callable[[Store], Rows]] = {
     f.__name__: f
     for f in (
         attention, kernels, training_step, tokenization, loaders, evaluation, muon_batched, solvers, trained, memory,
-        coding, stage_cache,
+        coding, bundle, stage_cache,
     )
 }  # fmt: skip
 

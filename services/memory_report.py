@@ -25,6 +25,7 @@ from rich.text import Text
 
 from pgolf.errors import StoreError
 from pgolf.evaluate.__main__ import MEMORY_EVENTS
+from pgolf.evaluate.memory.gate import gain
 from pgolf.evaluate.memory.remembering import EVENT_COLUMNS, SAMPLE, TOTALS
 from pgolf.formats.arrays import read_arrays
 from pgolf.formats.result import Result
@@ -129,8 +130,7 @@ def memory_report(
         own = logs["memory"] == number
         events = {name: logs[name][own].astype(np.float64) for name in EVENT_COLUMNS}
         events["weight"] = np.where(events["gated"] > 0, 1.0, float(SAMPLE))
-        q, beta = events["q"], events["beta"]
-        events["expected"] = events["conf"] * beta - np.log1p(q * np.expm1(beta))
+        events["expected"] = gain(events["conf"], events["q"], events["beta"])
         totals = (logs[f"total_{name}"][number] for name in TOTALS)
         parts.append(_part(kind, events, *map(float, totals)))
     return MemoryReport(run, split, tuple(parts), bytes_, *(seconds or (None, None)))

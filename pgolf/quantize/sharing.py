@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-import torch.distributed as dist
-
 from pgolf.runtime import Runtime
 
 T = TypeVar("T")
@@ -46,8 +44,4 @@ class Shared(Generic[P]):
         found: dict[str, T] = {}
         for part in self.own:
             found |= work(part)
-        if self.runtime.world_size == 1:
-            return found
-        boxes: list[dict[str, T]] = [{} for _ in range(self.runtime.world_size)]
-        dist.all_gather_object(boxes, found)
-        return {name: answer for box in boxes for name, answer in box.items()}
+        return {name: answer for of in self.runtime.gather(found) for name, answer in of.items()}

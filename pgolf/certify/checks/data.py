@@ -131,7 +131,9 @@ def no_training_data_at_evaluation(d: Dossier) -> Verdict:
         "no_training_data_at_evaluation",
         "put what evaluation needs of training data into the artifact",
     )
-    opened = [o for o in _openings(d) if o[0] not in MAKING or o[1] is not None]
+    opened = [
+        (stage, at, f) for stage, at, f in _openings(d) if stage not in MAKING or at is not None
+    ]  # fmt: skip
     if reads := [
         f for stage, at, f in opened
         if _is_training(d, f) and (stage in ("load", "warmup", "evaluate") or _from(at, d.clocks.evaluation_at))
@@ -163,7 +165,7 @@ def no_validation_data_before(d: Dossier) -> Verdict:
             f"the artifact was final ({final:g} s)" if final is not None else "the evaluation began"
         )
         return rule.judged(False, said + _more(early), early=len(early))
-    if d.opened is None and d.ran is None:
+    if not d.opened and d.ran is None:
         return rule.lacks("no list of files opened, and nothing to run and watch")
     if not d.opened:
         return rule.lacks("making the predictor from the artifact opens no validation shard; how the artifact was "

@@ -107,8 +107,11 @@ class OddsJudge(Judge):
 
     def betas(self, known: Floats, rates: Floats, rows: Array | None = None) -> Floats:
         target = of_targets(known, rows)
-        rates, q = joint(rates, target), expit(known[:, Q])
-        others = left_by(rates, target) - left_by(q, target)
+        return self.tilts(known, joint(rates, target), target)
+
+    def tilts(self, known: Floats, rates: Floats, target: Array) -> Floats:
+        """The best ones for joint rates, shrunk and cut off."""
+        others = left_by(rates, target) - left_by(expit(known[:, Q]), target)
         return np.clip(self.shrink * (logit(rates) - known[:, Q] + others), self.least, self.most)
 
 
@@ -148,10 +151,9 @@ class LearnedJudge(OddsJudge):
     def rates(self, known: Floats, owner: Array) -> Floats:
         return self.own.rates(features(known), owner)
 
-    def betas(self, known: Floats, rates: Floats, rows: Array | None = None) -> Floats:
-        betas, target = super().betas(known, rates, rows), of_targets(known, rows)
-        expected = gain(joint(rates, target), expit(known[:, Q]), betas, target)
-        return np.where(expected > self.least_gain, betas, 0.0)
+    def tilts(self, known: Floats, rates: Floats, target: Array) -> Floats:
+        betas = super().tilts(known, rates, target)
+        return np.where(gain(rates, expit(known[:, Q]), betas, target) > self.least_gain, betas, 0.0)
 
 
 Gate = Annotated[Confidence | Odds | Learned, Field(discriminator="kind")]
