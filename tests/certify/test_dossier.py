@@ -88,7 +88,10 @@ def test_what_was_opened_to_make_it_is_not_taken_for_what_its_evaluation_opened(
     watched = Opening(file="train_000000.bin", stage="evaluate")
     assert no_training_data_at_evaluation(replace(told, opened=(*told.opened, watched))).holds is False
     assert no_validation_data_before(told).holds
-    assert no_validation_data_before(replace(told, opened=())).holds is None
+    for opened in ((), None):
+        nobody = no_validation_data_before(replace(told, opened=opened))
+        assert nobody.holds is None
+        assert "nothing to run" in nobody.evidence
 
 
 def test_what_nobody_told_of_how_it_was_made_is_not_vouched_for(deployed, scored):

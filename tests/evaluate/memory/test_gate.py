@@ -163,7 +163,12 @@ def test_rates_that_add_up_to_more_than_one_are_cut():
     cut = joint(many_, target)
     assert (summed(many_, target) > 1).any() and (summed(cut, target) < 1).all()
     assert np.array_equal(joint(rates, target), rates)
-    assert np.isfinite(Odds(negative=True).build().betas(k, many_, rows)).all()
+    for section in (Odds(negative=True, beta_max=50.0), Learned(beta_max=50.0)):
+        tilts = section.build().betas(k, many_, rows)
+        assert np.isfinite(tilts).all()
+        assert np.allclose(tilts, section.build().betas(k, cut, rows), atol=1e-6), (
+            "a gate goes by those that are cut"
+        )
 
 
 def test_the_learned_gate_opens_for_what_hints_gain_together():
